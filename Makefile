@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The accel authors
+#
+# Builds user space into $(BUILD) without root, with gcc or clang and libjansson and nothing else. Sources are found by
+# folder, so a new file needs no line here. `make help` lists the targets.
+#
+# Variables: CC, CFLAGS, V=1 (whole commands), WERROR= (warnings stay warnings), PREFIX, DESTDIR,
+# SANITIZE=address,undefined or thread (objects then go to build/asan or build/tsan unless BUILD says otherwise).
+
+VERSION := 0.1.0
+SONAME  := libaccel.so.0
+
+BUILD    ?= build$(if $(SANITIZE),/$(if $(findstring thread,$(SANITIZE)),tsan,asan))
+PREFIX   ?= /usr/local
+LIBDIR   ?= $(PREFIX)/lib
+CFLAGS   ?= -g
+WERROR   ?= $(if $(SANITIZE),,-Werror)
+OBJCOPY  ?= objcopy
+INSTALL  ?= install
+
+OBJ := $(BUILD)/obj
+LIB := $(BUILD)/lib
+BIN := $(BUILD)/bin
+MAN := $(BUILD)/man
+Q   := $(if $(V),,@)
+say  = $(if $(V),:,printf '  %-8s%s\n' $(1) $(2))
+
+# ---- Sources, a folder a component -----------------------------------------------------------------------------------
+
+# The file's name says what its code may assume of the CPU; kernels/table.c asks the CPU before it calls any of them.
+X86_SRC     := $(wildcard kernels/cpu/*_avx2.c kernels/cpu/*_avx512*.c)
+KERNELS_SRC := $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
+ifeq ($(findstring x86_64,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+KERNELS_SRC := $(filter-out $(X86_SRC),$(KERNELS_SRC))
+endif
+ACCEL_SRC   := $(wildcard libaccel/*.c)
+PERF_SRC    := $(wildcard libaccel/tools/perf*.c)
+MOE_SRC     := $(wildcard runtime/accel-moe.c)
+RUNTIME_SRC := $(filter-out $(MOE_SRC),$(wildcard runtime/*.c))
+HELPER_SRC  := $(wildcard tests/*.c)
+TEST_SRC    := $(wildcard $(patsubst %,tests/%/*.c,uapi kernels libaccel runtime))
+FUZZ_SRC    := $(wildcard tests/fuzz/*.c)
+HEADERS     := $(wildcard libaccel/include/accel/*.h)
+
+objects = $(patsubst %.c,$(OBJ)/%.o,$(1))
+
+ARCHIVES := $(if $(RUNTIME_SRC),$(OBJ)/runtime.a) $(if $(ACCEL_SRC),$(OBJ)/accel.a) $(OBJ)/kernels.a
+LIBS     := $(if $(ACCEL_SRC),$(LIB)/libaccel.so $(LIB)/libaccel.a)
+BINS     := $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe)
+TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
+FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
+MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
+
+# ---- Flags -----------------------------------------------------------------------------------------------------------
+
+# Results are defined bit for bit, so nothing may fuse, reassociate or assume away NaN, whatever CFLAGS says.
+OPT      := -O2
+WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith $(WERROR)
+CODE     := -std=gnu11 -ffp-contract=off -fno-fast-math -fPIC -fvisibility=hidden -pthread
+SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
+COMPILE   = $(CC) $(WARNINGS) $(OPT) $(ISA) $(CFLAGS) $(CODE) $(SAN) -I. -Iuapi -Ikernels $(INC) $(CPPFLAGS)
+LINK      = $(CC) $(CFLAGS) $(SAN) -pthread -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(LDFLAGS)
+
+$(OBJ)/kernels/%.o:    OPT := -O3
+$(OBJ)/libaccel/%.o:   INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include
+$(OBJ)/runtime/%.o:    INC := -Ilibaccel/include -Iruntime
+$(OBJ)/tests/%.o:      INC := -Ilibaccel/include -Itests -Ilibaccel -Iruntime
+$(OBJ)/%_avx2.o:       ISA := -mavx2 -mfma -mf16c
+$(OBJ)/%_avx512.o:     ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl
+$(OBJ)/%_avx512bf16.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512bf16
+
+# ---- Targets ---------------------------------------------------------------------------------------------------------
+
+all: tools man				## build libraries, tools and man pages (the default)
+
+tools: $(LIBS) $(BINS)
+
+tests: all test-programs		## build the test programs too
+
+test-programs: $(TESTS)
+
+fuzzers: $(FUZZERS)
+
+check:					## install what is missing, build every variant, run every test
+	$(Q)mk/check.sh
+
+demo:					## run R1 MoE layers across four ranks of this machine, checked
+	$(Q)mk/demo.sh
+
+deps:					## install what build, demo and check need (root), or say the command
+	$(Q)mk/deps.sh build check
+
+driver:
+	@echo "driver: there is no kernel module yet; the device 'host' needs none"
+
+clean:					## remove everything that was built
+	rm -rf build $(BUILD)
+
+help:					## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: all tools tests test-programs fuzzers check demo deps driver clean help man install uninstall FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+
+# ---- Rules -----------------------------------------------------------------------------------------------------------
+
+# $(call keep,TEXT): write TEXT to $@ only if that changes it, so that only then something is rebuilt.
+keep = @mkdir -p $(@D); printf '%s\n' $(1) | cmp -s - $@ || printf '%s\n' $(1) > $@
+
+$(OBJ)/flags: FORCE
+	$(call keep,'$(COMPILE) $(LINK)')
+
+$(OBJ)/sources: FORCE
+	$(call keep,'$(KERNELS_SRC) $(ACCEL_SRC) $(RUNTIME_SRC) $(PERF_SRC) $(HELPER_SRC)')
+
+# git's words for the commit change with it; version.c alone includes them.
+COMMIT := git describe --always --dirty --abbrev=12 --exclude='*'
+$(BUILD)/include/build_info.h: FORCE
+	$(call keep,'#define ACCEL_BUILD_VERSION "$(VERSION)"' \
+		"#define ACCEL_BUILD_COMMIT \"$$($(COMMIT) 2>/dev/null || echo unknown)\"")
+
+$(OBJ)/libaccel/version.o: $(BUILD)/include/build_info.h
+
+$(OBJ)/toolchain:
+	@mkdir -p $(@D)
+	@echo '#include <stdio.h>' | $(CC) -E - >/dev/null 2>&1 || \
+		{ echo "no working C compiler ($(CC)): run 'make deps'" >&2; exit 1; }
+	@echo '#include <jansson.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 || \
+		{ echo "no jansson.h (Debian: libjansson-dev): run 'make deps'" >&2; exit 1; }
+	@touch $@
+
+$(OBJ)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
+	@mkdir -p $(@D)
+	@$(call say,CC,$<)
+	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
+
+# Archives of all objects, internal symbols included: for our own tools and tests.
+$(OBJ)/kernels.a: $(call objects,$(KERNELS_SRC))
+$(OBJ)/accel.a:   $(call objects,$(ACCEL_SRC))
+$(OBJ)/runtime.a: $(call objects,$(RUNTIME_SRC))
+$(OBJ)/tests.a:   $(call objects,$(HELPER_SRC))
+$(OBJ)/%.a: $(OBJ)/sources
+	@$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcsD $@ $(filter %.o,$^)
+
+$(LIB)/libaccel.so.$(VERSION): $(call objects,$(ACCEL_SRC)) $(OBJ)/kernels.a $(OBJ)/sources libaccel/libaccel.map
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LINK) -shared -Wl,-soname,$(SONAME) -Wl,--version-script=libaccel/libaccel.map \
+		$(if $(SANITIZE),,-Wl,-z,defs) -o $@ $(filter %.o %.a,$^) -lm -ldl
+
+$(LIB)/libaccel.so: $(LIB)/libaccel.so.$(VERSION)
+	$(Q)ln -sf libaccel.so.$(VERSION) $(LIB)/$(SONAME)
+	$(Q)ln -sf $(SONAME) $@
+
+# The static library as others link it: one object, in which only the public symbols are global.
+$(LIB)/libaccel.a: $(call objects,$(ACCEL_SRC) $(KERNELS_SRC)) $(OBJ)/sources
+	@mkdir -p $(@D)
+	@$(call say,AR,$@)
+	$(Q)$(LD) -r -o $(OBJ)/accel-all.o $(filter %.o,$^)
+	$(Q)$(OBJCOPY) --localize-hidden $(OBJ)/accel-all.o
+	$(Q)rm -f $@ && $(AR) rcsD $@ $(OBJ)/accel-all.o
+
+RUN_LINK = $(LINK) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o %.a,$^) -L$(LIB) -laccel -ljansson -lm -ldl
+
+$(BIN)/accel-perf: $(call objects,$(PERF_SRC)) $(OBJ)/kernels.a $(OBJ)/sources | $(LIB)/libaccel.so
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(RUN_LINK)
+
+$(BIN)/accel-moe: $(call objects,$(MOE_SRC)) $(OBJ)/runtime.a $(OBJ)/kernels.a $(OBJ)/sources | $(LIB)/libaccel.so
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(RUN_LINK)
+
+# Tests link the archives, so that they can reach what the shared library hides.
+$(BUILD)/tests/%.t: $(OBJ)/tests/%.o $(OBJ)/tests.a $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -ljansson -lm -ldl
+
+# Fuzz targets have no main(); they need CC=clang and SANITIZE=fuzzer-no-link,address,undefined.
+$(BUILD)/tests/fuzz/%: $(OBJ)/tests/fuzz/%.o $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LINK) -fsanitize=fuzzer -o $@ $(filter %.o %.a,$^) -ljansson -lm -ldl
+
+# Man pages come from the public headers' own comments; those of the tools are written by hand.
+man: $(MAN)/stamp
+
+$(MAN)/stamp: $(HEADERS) $(MAN1_SRC) mk/man.awk
+	@$(call say,MAN,$(MAN))
+	$(Q)rm -rf $(MAN) && mkdir -p $(MAN)/man1 $(MAN)/man3 $(MAN)/man7
+	$(Q)for h in $(HEADERS); do awk -f mk/man.awk -v out=$(MAN) -v name=$$(basename $$h .h) -v version=$(VERSION) \
+		-v date="$$(LC_ALL=C date -r $$h '+%B %-d, %Y')" $$h || exit 1; done
+	$(Q)$(if $(MAN1_SRC),cp $(MAN1_SRC) $(MAN)/man1/)
+	$(Q)touch $@
+
+# ---- Installing ------------------------------------------------------------------------------------------------------
+
+bindir     = $(DESTDIR)$(PREFIX)/bin
+libdir     = $(DESTDIR)$(LIBDIR)
+includedir = $(DESTDIR)$(PREFIX)/include/accel
+mandir     = $(DESTDIR)$(PREFIX)/share/man
+
+install: all				## put headers, libraries, accel.pc, tools, man pages into DESTDIR/PREFIX
+	$(Q)$(INSTALL) -d $(bindir) $(libdir)/pkgconfig $(includedir) $(mandir)/man1 $(mandir)/man3 $(mandir)/man7
+	$(Q)$(INSTALL) -m 644 $(HEADERS) $(includedir)
+	$(Q)$(INSTALL) -m 644 $(LIB)/libaccel.a $(libdir)
+	$(Q)$(INSTALL) -m 755 $(LIB)/libaccel.so.$(VERSION) $(libdir)
+	$(Q)ln -sf libaccel.so.$(VERSION) $(libdir)/$(SONAME)
+	$(Q)ln -sf $(SONAME) $(libdir)/libaccel.so
+	$(Q)sed 's|@prefix@|$(PREFIX)|; s|@libdir@|$(LIBDIR)|; s|@version@|$(VERSION)|' mk/accel.pc.in \
+		>$(libdir)/pkgconfig/accel.pc
+	$(Q)$(if $(BINS),$(INSTALL) -m 755 $(BINS) $(bindir))
+	$(Q)for page in $(MAN)/man?/*.?; do $(INSTALL) -m 644 $$page $(mandir)/$${page#$(MAN)/} || exit 1; done
+
+uninstall: man				## remove what install put there
+	$(Q)rm -f $(patsubst $(BIN)/%,$(bindir)/%,$(BINS))
+	$(Q)rm -f $(libdir)/libaccel.so* $(libdir)/libaccel.a $(libdir)/pkgconfig/accel.pc
+	$(Q)rm -f $(patsubst libaccel/include/accel/%,$(includedir)/%,$(HEADERS))
+	$(Q)for page in $(MAN)/man?/*.?; do rm -f $(mandir)/$${page#$(MAN)/}; done
+	$(Q)[ ! -d $(includedir) ] || rmdir $(includedir)
+
+-include $(patsubst %.o,%.d,$(call objects,$(KERNELS_SRC) $(ACCEL_SRC) $(PERF_SRC) $(MOE_SRC) $(RUNTIME_SRC) \
+	$(HELPER_SRC) $(TEST_SRC) $(FUZZ_SRC)))

@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The accel authors
+#
+# What each target needs, and how to get it: mk/deps.sh build|demo|check...
+# Each row of the table is: target, Debian package, and a command that succeeds where the thing is present, however it
+# got there. As root on a system with apt the missing packages are installed; otherwise the command to run is printed
+# and the exit status is 3.
+set -u
+PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH
+CC=${CC:-cc}
+
+table() {
+	cat <<'ROWS'
+build gcc                   command -v "$CC" ld ar objcopy
+build libc6-dev             has_header stdio.h
+build libjansson-dev        has_header jansson.h
+demo  python3-numpy         python3 -c 'import numpy'
+check python3-numpy         python3 -c 'import numpy'
+check perl                  command -v prove
+check g++                   command -v g++
+check clang-14              command -v clang-14
+check libclang-rt-14-dev    ls "$(clang-14 -print-resource-dir)"/lib/linux/libclang_rt.fuzzer-*.a
+check clang-format-14       command -v clang-format-14
+check mandoc                command -v mandoc
+check pkg-config            command -v pkg-config
+check libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
+ROWS
+}
+
+has_header() {
+	echo "#include <$1>" | $CC -E - >/dev/null
+}
+
+missing=
+for target in "$@"; do
+	while read -r row_target package probe; do
+		[ "$row_target" = "$target" ] || continue
+		eval "$probe" >/dev/null 2>&1 </dev/null || missing="$missing $package"
+	done <<ROWS
+$(table)
+ROWS
+done
+missing=$(printf '%s\n' $missing | sort -u | tr '\n' ' ')
+missing=${missing% }
+[ -n "$missing" ] || exit 0
+
+install="apt-get install --yes --no-install-recommends $missing"
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	echo "deps: not installed: $missing. As root: $install" >&2
+	exit 3
+fi
+echo "deps: installing $missing"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+# Lists may be absent or stale: fetch them only when the packages cannot be had with those that are here.
+if ! $install >"$log" 2>&1 </dev/null && ! { apt-get update && $install; } >"$log" 2>&1 </dev/null; then
+	tail -n 15 "$log" >&2
+	rm -f "$log"
+	echo "deps: could not install $missing; what apt-get said is above" >&2
+	exit 3
+fi
+rm -f "$log"
