@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/* rows: gather, scatter and zero whole rows. Every CPU back end uses this one: libc's memcpy is the fast path. */
+#include "kernels/ref/ref.h"
+
+#include <errno.h>
+
+static bool rows_valid(const struct k_rows *rows)
+{
+	if (!rows->row_bytes)
+		return false;
+	if (rows->rows && ((!rows->src_rows && !rows->src) || (!rows->dst_rows && !rows->dst)))
+		return false;
+	return rows->rows < 2 || rows->dst_rows || rows->dst_stride >= rows->row_bytes;
+}
+
+int k_ref_rows(const struct k_rows *rows, unsigned part, unsigned parts)
+{
+	const void *src;
+	uint32_t row, end;
+	void *dst;
+
+	if (!rows || part >= parts || !rows_valid(rows))
+		return -EINVAL;
+	end = k_share(rows->rows, part + 1, parts);
+	for (row = k_share(rows->rows, part, parts); row < end; row++) {
+		src = rows->src_rows ? rows->src_rows[row] : k_at(rows->src, rows->src_stride, row);
+		dst = rows->dst_rows ? rows->dst_rows[row]
+				     : k_at_mut(rows->dst, rows->dst_stride, row);
+		if (!dst || src == dst)
+			continue;
+		if (src)
+			memcpy(dst, src, rows->row_bytes);
+		else
+			memset(dst, 0, rows->row_bytes);
+	}
+	return 0;
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/* The table of back ends: names, order, and that none has a hole. */
+#include "kernels/kernels.h"
+#include "tap.h"
+
+#include <string.h>
+
+TEST(table, gives_each_back_end_by_name_and_the_fastest_without_one)
+{
+	const struct k_ops *ops = k_ops_next(NULL);
+
+	CHECK(k_ops_get(NULL) == ops);
+	for (; ops; ops = k_ops_next(ops)) {
+		CHECK(k_ops_get(ops->name) == ops);
+		CHECK(ops->gate_topk && ops->quant_fp8 && ops->dequant && ops->rows &&
+		      ops->combine && ops->swiglu && ops->gemm);
+		tap_diag("this machine runs %s", ops->name);
+	}
+	CHECK(k_ops_get("ref") && k_ops_get("portable"));
+}
+
+TEST(table, has_null_for_an_unknown_name)
+{
+	CHECK(!k_ops_get("abacus"));
+	CHECK(!k_ops_get(""));
+}
+
+TEST(table, ends_with_ref_and_starts_with_what_the_cpu_has)
+{
+	const struct k_ops *ops, *last = NULL;
+
+	for (ops = k_ops_next(NULL); ops; ops = k_ops_next(ops))
+		last = ops;
+	CHECK(!strcmp(last->name, "ref"));
+#ifdef __x86_64__
+	CHECK_EQ(k_ops_get("avx2") != NULL,
+		 __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+#endif
+}
