@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Devices. There is one kind so far, "host": ordinary memory of this machine. Buffers are
+ * buffer.c's.
+ */
+#include "device.h"
+#include "kernels/kernels.h"
+#include "memory_room.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int accel_device_open(const char *name, struct accel_device **dev)
+{
+	struct accel_device *device;
+
+	if (!name || !dev)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "accel_device_open: %s is NULL",
+				  name ? "dev" : "name");
+	if (strcmp(name, "host"))
+		return accel_fail(NULL, -ENOENT, ACCEL_AT_CREATE,
+				  "there is no device '%.64s'; there is: host", name);
+	device = calloc(1, sizeof(*device));
+	if (!device)
+		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a device");
+	accel_object_init(&device->obj, ACCEL_OBJECT_DEVICE);
+	snprintf(device->name, sizeof(device->name), "%s", name);
+	device->kernels = k_ops_get(NULL);
+	device->region_id_next = 1;
+	pthread_mutex_init(&device->lock, NULL);
+	*dev = device;
+	return 0;
+}
+
+void accel_device_close(struct accel_device *dev)
+{
+	if (!dev)
+		return;
+	if (!accel_object_is_inherited(&dev->obj)) {
+		if (dev->buffers ||
+		    dev->watches) { /* they point here: leaking is the lesser harm */
+			accel_log(ACCEL_LOG_ERROR,
+				  "device %s is closed before its buffers and groups: not freed",
+				  dev->name);
+			return;
+		}
+		pthread_mutex_destroy(&dev->lock);
+	}
+	accel_object_fini(&dev->obj);
+	free(dev);
+}
+
+/* How many nodes a list such as "0-1,3" names. */
+static uint32_t list_count(FILE *list)
+{
+	unsigned first, last;
+	uint32_t count = 0;
+
+	while (fscanf(list, "%u", &first) == 1) {
+		last = first;
+		if (fscanf(list, "-%u", &last) < 0)
+			last = first;
+		count += last >= first ? last - first + 1 : 0;
+		if (fgetc(list) != ',')
+			break;
+	}
+	return count;
+}
+
+static uint32_t numa_nodes_count(void)
+{
+	FILE *list = fopen("/sys/devices/system/node/online", "re");
+	uint32_t count = 0;
+
+	if (list) {
+		count = list_count(list);
+		fclose(list);
+	}
+	return count ? count : 1; /* a kernel without NUMA has no such file */
+}
+
+int accel_device_info_get(struct accel_device *dev, struct accel_device_info *info)
+{
+	struct accel_device_info known = {0};
+	struct accel_huge_room huge;
+
+	if (!dev)
+		return accel_fail(NULL, -EINVAL, NULL, "accel_device_info_get: dev is NULL");
+	accel_huge_room_get("", &huge);
+	snprintf(known.name, sizeof(known.name), "%s", dev->name);
+	known.page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
+	known.huge_page_bytes = huge.total ? ACCEL_HUGE_PAGE_BYTES : 0;
+	known.huge_pages_free = huge.free > UINT32_MAX ? UINT32_MAX : (uint32_t)huge.free;
+	known.numa_nodes = numa_nodes_count();
+	snprintf(known.kernels, sizeof(known.kernels), "%s", dev->kernels->name);
+	return accel_struct_copy_out(&dev->obj, "accel_device_info", &known, sizeof(known), info);
+}
+
+uint64_t accel_device_region_id(struct accel_device *dev)
+{
+	uint64_t id;
+
+	pthread_mutex_lock(&dev->lock);
+	id = dev->region_id_next++;
+	pthread_mutex_unlock(&dev->lock);
+	return id;
+}
+
+static bool region_holds(const struct accel_region *region, const void *addr, uint64_t bytes)
+{
+	uint64_t start = (uint64_t)((uintptr_t)addr -
+				    (uintptr_t)region->addr); /* wraps when addr lies before */
+
+	return region->fd >= 0 && bytes <= region->bytes && start <= region->bytes - bytes;
+}
+
+struct accel_region *accel_device_region_find(struct accel_device *dev, const void *addr,
+					      uint64_t bytes)
+{
+	struct accel_region *found = NULL;
+
+	pthread_mutex_lock(&dev->lock);
+	for (struct accel_buffer *buf = dev->buffers; buf && !found; buf = buf->next)
+		if (region_holds(buf->region, addr, bytes))
+			found = accel_region_get(buf->region);
+	pthread_mutex_unlock(&dev->lock);
+	return found;
+}
+
+void accel_device_watch(struct accel_device *dev, struct accel_region_watch *watch)
+{
+	pthread_mutex_lock(&dev->lock);
+	watch->next = dev->watches;
+	dev->watches = watch;
+	pthread_mutex_unlock(&dev->lock);
+}
+
+void accel_device_unwatch(struct accel_device *dev, struct accel_region_watch *watch)
+{
+	struct accel_region_watch **at;
+
+	if (accel_object_is_inherited(&dev->obj))
+		return;
+	pthread_mutex_lock(&dev->lock);
+	for (at = &dev->watches; *at && *at != watch; at = &(*at)->next)
+		;
+	if (*at)
+		*at = watch->next;
+	pthread_mutex_unlock(&dev->lock);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * The insides of devices and buffers: a device is the list of its buffers (to find the one an
+ * address lies in) and of its groups (to tell their peers when a buffer goes). Lock order: device,
+ * group, channel.
+ */
+#ifndef ACCEL_DEVICE_H
+#define ACCEL_DEVICE_H
+
+#include "object.h"
+#include "region.h"
+
+struct k_ops;
+
+struct accel_buffer {
+	struct accel_object obj;
+	struct accel_device *dev;
+	struct accel_region *region;
+	struct accel_buffer *next;
+};
+
+/* A group that wants to know when a region of the device goes away. */
+struct accel_region_watch {
+	void (*gone)(void *arg,
+		     struct accel_region *region); /* called with the device's lock held */
+	void *arg;
+	struct accel_region_watch *next;
+};
+
+struct accel_device {
+	struct accel_object obj;
+	char name[32];
+	const struct k_ops *kernels;
+	pthread_mutex_t lock;	 /* guards what follows */
+	uint64_t region_id_next; /* first 1 */
+	struct accel_buffer *buffers;
+	struct accel_region_watch *watches;
+};
+
+uint64_t accel_device_region_id(struct accel_device *dev); /* takes the lock */
+
+/*
+ * The region that holds [addr, addr + bytes) whole, with a reference for the caller, or NULL: no
+ * buffer, or one that peers cannot map (fd -1). Takes the lock.
+ */
+struct accel_region *accel_device_region_find(struct accel_device *dev, const void *addr,
+					      uint64_t bytes);
+
+void accel_device_watch(struct accel_device *dev, struct accel_region_watch *watch);
+void accel_device_unwatch(struct accel_device *dev, struct accel_region_watch *watch);
+
+#endif

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Making, asking about and ending an EP context. Create is a ladder of four steps, each collective:
+ * options are exchanged and compared; the window and the private memory are taken; windows are
+ * shown to all peers together with "ready" or the error; and peers' boards are opened, which all
+ * wait for. A rank that fails says so, so that all fail with its name.
+ */
+#include "ep.h"
+#include "order.h"
+
+#include <errno.h>
+#include <kernels.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define FAIL(code, ...) accel_fail(NULL, code, ACCEL_AT_CREATE, __VA_ARGS__)
+
+/* The body of EP_READY. */
+struct ready {
+	int32_t status; /* 0 or the errno that ended the sender's create */
+	uint32_t pad;
+	uint64_t region;
+	uint64_t incarnation;
+};
+
+/* The body of EP_OPTS: the shape, then expert_rank and expert_slot. */
+static size_t opts_bytes(uint32_t experts)
+{
+	return sizeof(struct accel_ep_shape) + 2 * (size_t)experts * sizeof(int32_t);
+}
+
+/*
+ * Shapes of different E make messages of different size: the exchange carries the fixed part first,
+ * then the tables, so that unequal experts are named like any other field.
+ */
+static int agree(struct accel_ep *ep, uint64_t tag, const int32_t *tables)
+{
+	int world = ep->group->world, rank = ep->group->rank, rc;
+	size_t shape_bytes = sizeof(ep->shape), bytes = opts_bytes(ep->shape.experts);
+	uint8_t *all = calloc((size_t)world, bytes);
+
+	if (!all)
+		return FAIL(-ENOMEM, "no memory for the options of %d ranks", world);
+	rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_OPTS, tag * 2, &ep->shape,
+				  shape_bytes, all, ep->local.timeout_ns);
+	for (int p = 0; p < world && !rc; p++) {
+		struct accel_ep_shape theirs;
+
+		memcpy(&theirs, all + (size_t)p * shape_bytes, shape_bytes);
+		rc = accel_ep_compare(rank, &ep->shape, tables, p, &theirs, tables);
+	}
+	if (!rc)
+		rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_OPTS, tag * 2 + 1,
+					  tables, bytes - shape_bytes, all, ep->local.timeout_ns);
+	for (int p = 0; p < world && !rc; p++)
+		rc = accel_ep_compare(rank, &ep->shape, tables, p, &ep->shape,
+				      (const int32_t *)(all + (size_t)p * (bytes - shape_bytes)));
+	free(all);
+	return rc;
+}
+
+static int take_memory(struct accel_ep *ep, const int32_t *tables)
+{
+	struct accel_region_opts opts = {
+		.huge = ep->local.huge, .numa_node = -1, .what = "ep window"};
+	uint8_t *base;
+	int rc = accel_region_create(NULL, accel_device_region_id(ep->group->dev),
+				     ep->layout.shared_bytes, &opts, &ep->window);
+
+	if (rc)
+		return rc;
+	opts.private_memory = true;
+	opts.what = "ep lists";
+	rc = accel_region_create(NULL, 0, ep->layout.private_bytes, &opts, &ep->private_memory);
+	if (rc)
+		return rc;
+	base = ep->private_memory->addr;
+	ep->expert_rank = (int32_t *)(base + ep->layout.tables_placement);
+	ep->expert_slot = ep->expert_rank + ep->shape.experts;
+	memcpy(ep->expert_rank, tables, 2 * ep->shape.experts * sizeof(*tables));
+	ep->masked = (void *)(base + ep->layout.tables_masked);
+	ep->peer_wait_ns = (void *)(base + ep->layout.tables_wait);
+	ep->peer_window = (void *)(base + ep->layout.tables_window);
+	ep->arrivals = (void *)(base + ep->layout.tables_arrival);
+	for (uint32_t i = 0; i < ep->shape.lanes; i++)
+		accel_ep_lane_init(ep, i);
+	return ep->ops->open(ep, &ep->transport);
+}
+
+static int connect_peers(struct accel_ep *ep, const struct ready *all)
+{
+	int rc = 0;
+
+	for (int p = 0; p < ep->group->world && !rc; p++) {
+		const struct accel_failure where = {p, ACCEL_PHASE_CREATE, -1, 0, NULL};
+
+		if (all[p].status)
+			return accel_fail(NULL, all[p].status, &where,
+					  "rank %d could not make its part of the context: %s", p,
+					  strerror(-all[p].status));
+		if (p == ep->group->rank)
+			continue;
+		rc = ep->ops->connect(ep->transport, p, all[p].region, all[p].incarnation);
+		if (!rc)
+			rc = ep->ops->reach(ep->transport, p, all[p].region, &ep->peer_window[p]);
+	}
+	return rc;
+}
+
+/* Show the window, say ready (or why not), hear the same from all, and open their boards. */
+static int meet(struct accel_ep *ep, uint64_t tag, int status)
+{
+	int world = ep->group->world, rc = status;
+	struct ready mine = {.incarnation = ep->incarnation},
+		     *all = calloc((size_t)world, sizeof(*all));
+
+	if (!all)
+		return FAIL(-ENOMEM, "no memory for the answers of %d ranks", world);
+	for (int p = 0; p < world && !rc; p++)
+		if (p != ep->group->rank)
+			rc = ep->ops->reg(ep->transport, p, ep->window);
+	if (rc && !status)
+		FAIL(rc, "the window could not be shown to a peer: %s", strerror(-rc));
+	mine.status = rc;
+	mine.region = ep->window ? ep->window->id : 0;
+	if (rc) {
+		/* Tell the others, keep the first error. */
+		struct accel_error first = {.size = sizeof(first)};
+
+		accel_error_get(NULL, &first);
+		accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY, tag * 2, &mine,
+				     sizeof(mine), all, ep->local.timeout_ns);
+		accel_fail(NULL, rc,
+			   &(struct accel_failure){first.rank, ACCEL_PHASE_CREATE, -1, 0, NULL},
+			   "%s", first.text);
+	} else {
+		rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY, tag * 2, &mine,
+					  sizeof(mine), all, ep->local.timeout_ns);
+		if (!rc)
+			rc = connect_peers(ep, all);
+		/* Nobody leaves before all have mapped its window. */
+		if (!rc)
+			rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY,
+						  tag * 2 + 1, &mine, sizeof(mine), all,
+						  ep->local.timeout_ns);
+	}
+	free(all);
+	return rc;
+}
+
+/* Everything that create took, in reverse. */
+static void ep_free(struct accel_ep *ep)
+{
+	int world = ep->group->world;
+
+	for (uint32_t i = 0; i < ep->shape.lanes && ep->private_memory; i++) {
+		if (!ep->lane[i].peer)
+			continue;
+		accel_ep_release(&ep->lane[i], world);
+		for (int what = 0; what < ACCEL_LENT_COUNT; what++)
+			accel_ep_lend(&ep->lane[i], what, NULL);
+	}
+	if (ep->transport) {
+		if (!accel_object_is_inherited(&ep->obj))
+			ep->ops->dereg(ep->transport, ep->window);
+		ep->ops->close(ep->transport, -1);
+	}
+	for (int p = 0; p < world && ep->peer_window; p++)
+		accel_region_put(ep->peer_window[p]);
+	accel_region_put(ep->private_memory);
+	accel_region_put(ep->window);
+	accel_object_fini(&ep->obj);
+	free(ep);
+}
+
+int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, uint32_t experts,
+		    uint32_t tokens_max, const struct accel_ep_opts *opts, struct accel_ep **out)
+{
+	int32_t tables[2 * ACCEL_EXPERTS_MAX];
+	struct accel_ep *ep;
+	uint64_t tag;
+	int rc;
+
+	if (!group)
+		return FAIL(-EINVAL, "accel_ep_create: group is NULL");
+	tag = ++group->ep_number;
+	if (!out)
+		return FAIL(-EINVAL, "accel_ep_create: ep is NULL");
+	ep = calloc(1, sizeof(*ep));
+	if (!ep)
+		return FAIL(-ENOMEM, "no memory for a context");
+	accel_object_init(&ep->obj, ACCEL_OBJECT_EP);
+	ep->group = group;
+	ep->ops = &accel_shm_ops;
+	if (experts > ACCEL_EXPERTS_MAX)
+		rc = FAIL(-EINVAL, "experts is %u, not within 1..%u", experts, ACCEL_EXPERTS_MAX);
+	else
+		rc = accel_ep_params(group->world, hidden, topk, experts, tokens_max, opts,
+				     &ep->shape, &ep->local, tables, tables + experts);
+	if (!rc &&
+	    getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) != sizeof(ep->incarnation))
+		rc = FAIL(-EIO, "no random number for the incarnation");
+	if (!ep->local.timeout_ns)
+		ep->local.timeout_ns = group->timeout_ns;
+	if (!rc)
+		rc = accel_ep_layout_init(&ep->layout, group->rank, group->world, &ep->shape,
+					  tables);
+	if (!rc)
+		rc = agree(ep, tag, tables);
+	if (!rc)
+		rc = meet(ep, tag, take_memory(ep, tables));
+	if (rc) {
+		ep_free(ep);
+		return rc;
+	}
+	*out = ep;
+	return 0;
+}
+
+void accel_ep_destroy(struct accel_ep *ep)
+{
+	if (ep)
+		ep_free(ep);
+}
+
+static void sizes_from_layout(const struct accel_ep_layout *l, struct accel_ep_sizes *sizes)
+{
+	sizes->recv_bytes = l->recv_bytes;
+	sizes->quantised_bytes = l->rows_bytes;
+	sizes->output_bytes = l->output_bytes;
+	sizes->total_bytes = accel_page_round_up(l->shared_bytes) +
+			     accel_page_round_up(l->private_bytes);
+	sizes->meta_bytes = sizes->total_bytes - l->recv_bytes - l->rows_bytes - l->output_bytes;
+}
+
+int accel_ep_size_get(int rank, int world, uint32_t hidden, uint32_t topk, uint32_t experts,
+		      uint32_t tokens_max, const struct accel_ep_opts *opts,
+		      struct accel_ep_sizes *user)
+{
+	int32_t tables[2 * ACCEL_EXPERTS_MAX];
+	struct accel_ep_layout layout;
+	struct accel_ep_sizes sizes = {0};
+	struct accel_ep_shape shape;
+	struct accel_ep_local local;
+	int rc;
+
+	if (experts > ACCEL_EXPERTS_MAX)
+		return FAIL(-EINVAL, "experts is %u, not within 1..%u", experts, ACCEL_EXPERTS_MAX);
+	rc = accel_ep_params(world, hidden, topk, experts, tokens_max, opts, &shape, &local, tables,
+			     tables + experts);
+	if (rc)
+		return rc;
+	if (rank < 0 || rank >= world)
+		return FAIL(-EINVAL, "rank is %d, not within 0..%d", rank, world - 1);
+	rc = accel_ep_layout_init(&layout, rank, world, &shape, tables);
+	if (rc)
+		return rc;
+	sizes_from_layout(&layout, &sizes);
+	return accel_struct_copy_out(NULL, "struct accel_ep_sizes", &sizes, sizeof(sizes), user);
+}
+
+int accel_ep_info_get(struct accel_ep *ep, struct accel_ep_info *user)
+{
+	struct accel_ep_sizes sizes;
+	struct accel_ep_info info;
+
+	if (!ep)
+		return -EINVAL;
+	sizes_from_layout(&ep->layout, &sizes);
+	info = (struct accel_ep_info){
+		.hidden = ep->shape.hidden,
+		.topk = ep->shape.topk,
+		.experts = ep->shape.experts,
+		.tokens_max = ep->shape.tokens_max,
+		.dtype = ep->shape.dtype,
+		.receive = ep->shape.receive,
+		.combine_input = ep->shape.combine_input,
+		.lanes = ep->shape.lanes,
+		.experts_local = ep->layout.experts_local,
+		.row_bytes = ep->layout.row_bytes,
+		.window_page_bytes = ep->window->page_bytes,
+		.window_numa_node = ep->window->numa_node,
+		.memory_bytes = sizes.total_bytes,
+	};
+	return accel_struct_copy_out(&ep->obj, "struct accel_ep_info", &info, sizeof(info), user);
+}
+
+int accel_ep_output_get(struct accel_ep *ep, uint32_t lane, struct accel_ep_output *user)
+{
+	struct accel_ep_output output;
+
+	if (!ep)
+		return -EINVAL;
+	if (lane >= ep->shape.lanes)
+		return accel_fail(&ep->obj, -EINVAL, NULL, "accel_ep_output_get: lane %u of %u",
+				  lane, ep->shape.lanes);
+	output = (struct accel_ep_output){.y = ep->lane[lane].output,
+					  .rows_max = ep->layout.output_rows};
+	return accel_struct_copy_out(&ep->obj, "struct accel_ep_output", &output, sizeof(output),
+				     user);
+}
+
+int accel_ep_mask(struct accel_ep *ep, int rank)
+{
+	if (!ep)
+		return -EINVAL;
+	if (rank < 0 || rank >= ep->group->world)
+		return accel_fail(&ep->obj, -ENOENT, NULL,
+				  "accel_ep_mask: there is no rank %d in a world of %d", rank,
+				  ep->group->world);
+	if (rank == ep->group->rank)
+		return accel_fail(&ep->obj, -EINVAL, NULL, "accel_ep_mask: rank %d is this one",
+				  rank);
+	/*
+	 * Fenced first: once a lane sees it masked, the lane may reuse what the rank was reading.
+	 */
+	ep->ops->close(ep->transport, rank);
+	atomic_store_explicit(&ep->masked[rank], 1, memory_order_release);
+	return 0;
+}
+
+int accel_ep_masks_get(struct accel_ep *ep, uint64_t *missing)
+{
+	int count = 0;
+
+	if (!ep)
+		return -EINVAL;
+	if (!missing)
+		return accel_fail(&ep->obj, -EINVAL, NULL, "accel_ep_masks_get: missing is NULL");
+	memset(missing, 0, ACCEL_RANKS_MAX / 8);
+	for (int p = 0; p < ep->group->world; p++) {
+		if (!accel_ep_is_masked(ep, p))
+			continue;
+		missing[p / 64] |= UINT64_C(1) << p % 64;
+		count++;
+	}
+	return count;
+}
+
+int accel_ep_abort(struct accel_ep *ep)
+{
+	if (!ep)
+		return -EINVAL;
+	atomic_store_explicit(&ep->aborted, 1, memory_order_release);
+	return 0;
+}
+
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+	return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+int accel_ep_stats_get(struct accel_ep *ep, struct accel_ep_stats *user)
+{
+	struct accel_ep_stats stats = {0};
+
+	if (!ep)
+		return -EINVAL;
+	stats.bytes_wire = load(&ep->counters.bytes_wire);
+	stats.bytes_landed = load(&ep->counters.bytes_landed);
+	stats.bytes_quantised = load(&ep->counters.bytes_quantised);
+	stats.bytes_staged = load(&ep->counters.bytes_staged);
+	stats.rounds = load(&ep->counters.rounds);
+	stats.rows_sent = load(&ep->counters.rows_sent);
+	stats.rows_received = load(&ep->counters.rows_received);
+	stats.work_requests = load(&ep->counters.work_requests);
+	stats.sleeps = load(&ep->counters.sleeps);
+	stats.wait_ns = load(&ep->counters.wait_ns);
+	for (int p = 0; p < ep->group->world; p++)
+		if (p != ep->group->rank)
+			stats.maps += accel_channel_maps(ep->group->channel[p]);
+	return accel_struct_copy_out(&ep->obj, "struct accel_ep_stats", &stats, sizeof(stats),
+				     user);
+}
+
+int accel_ep_waits_get(struct accel_ep *ep, uint64_t *wait_ns)
+{
+	if (!ep)
+		return -EINVAL;
+	if (!wait_ns)
+		return accel_fail(&ep->obj, -EINVAL, NULL, "accel_ep_waits_get: wait_ns is NULL");
+	for (int p = 0; p < ep->group->world; p++)
+		wait_ns[p] = load(&ep->peer_wait_ns[p]);
+	return 0;
+}

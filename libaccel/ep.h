@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * The insides of an EP context. One rank's memory is a shared window that peers map read-only
+ * (board, and per lane records, entry map, quantised or staged rows, expert output) and private
+ * memory (landed rows, lists). All of it is laid out by ep_layout.c and taken at create; nothing is
+ * allocated afterwards.
+ *
+ * A lane is driven by one thread at a time; masked, aborted and the counters are the only words
+ * that threads share.
+ */
+#ifndef ACCEL_EP_INTERNAL_H
+#define ACCEL_EP_INTERNAL_H
+
+#include "group.h"
+#include "transport.h"
+
+/* What must be equal on all ranks, as sent in EP_OPTS; the placement tables follow it there. */
+struct accel_ep_shape {
+	uint32_t version;
+	uint32_t hidden, topk, experts, tokens_max;
+	uint32_t dtype, receive, combine_input, quant, lanes;
+};
+
+#define ACCEL_EP_VERSION 1
+
+/* Local choices, after defaults. */
+struct accel_ep_local {
+	uint32_t on_timeout, spin_us, huge;
+	int64_t timeout_ns;
+};
+
+/*
+ * Where everything lies: offsets in bytes, of the window (shared) or the private memory; those of a
+ * lane count from its base.
+ */
+struct accel_ep_layout {
+	uint32_t experts_local;
+	/* of a row's metadata: uint32 token, int32 ids[K], float weights[K] */
+	uint32_t record_bytes;
+	uint32_t row_bytes;    /* of a row as it travels: codes then scales, or bf16 */
+	uint32_t scale_offset; /* of the scales in such a row */
+	uint64_t rows_max;     /* that this rank can receive: R x tokens_max */
+	uint64_t sends_max;    /* (token, rank) pairs it can send: tokens_max x min(K, R) */
+	uint64_t terms_max;    /* of its own combine: sends_max, or tokens_max x K */
+	uint64_t entries_max;  /* that it can receive: rows_max x K */
+	uint64_t output_rows;  /* of the lane's own y */
+
+	uint64_t shared_lane, shared_lane_bytes, shared_bytes; /* the board comes first */
+	uint64_t records, map, rows, output;
+
+	uint64_t tables_placement, tables_masked, tables_wait, tables_window, tables_arrival;
+	uint64_t private_tables_bytes, private_lane_bytes, private_bytes;
+	uint64_t window;
+	uint64_t dest, weights, send_count, send_offset, send_entries, next, stamp;
+	uint64_t row, scale, src_rank, src_token, topk_idx, topk_weights, rank_offset;
+	uint64_t expert_offset, expert_row, expert_k, expert_weight, expand_offset, expand_count;
+	uint64_t part_offset, term_offset, term_row, term_weight, incomplete;
+
+	uint64_t recv_bytes, rows_bytes, output_bytes; /* all lanes, for the size query */
+};
+
+enum accel_lane_phase {
+	ACCEL_LANE_IDLE = 0,	    /* dispatch_begin */
+	ACCEL_LANE_DISPATCHING = 1, /* dispatch_end */
+	ACCEL_LANE_RECEIVED = 2,    /* expand, combine_begin */
+	ACCEL_LANE_COMBINING = 3,   /* combine_end */
+};
+
+/* What a rank lends its peers in a round. */
+enum accel_lent {
+	ACCEL_LENT_X = 0,
+	ACCEL_LENT_SCALES = 1,
+	ACCEL_LENT_Y = 2,
+	ACCEL_LENT_COUNT = 3,
+};
+
+/* What has come from one peer in the open round. */
+struct accel_ep_arrival {
+	bool arrived[ACCEL_WAYS];
+	uint32_t count; /* rows it sent */
+	const uint8_t *records;
+	const uint8_t *rows, *scales; /* of its token 0 */
+	uint64_t stride, scale_stride;
+	uint64_t tokens;	/* rows that lie inside its regions */
+	const uint8_t *results; /* its y, row 0 */
+	uint64_t results_stride, results_rows;
+	uint64_t results_base;
+	const uint32_t *results_map;
+	struct accel_region *held[ACCEL_LENT_COUNT]; /* references while the round is open */
+};
+
+struct accel_ep_span {
+	uintptr_t begin, end;
+};
+
+struct accel_ep_lane {
+	enum accel_lane_phase phase;
+	uint64_t round;	   /* open, or the last that was */
+	uint64_t combined; /* last round whose results were handed over */
+	uint32_t tokens;
+	uint32_t incomplete_count;
+	bool expanded;
+
+	uint8_t *records; /* shared */
+	uint32_t *map;	  /* shared: y row of each received entry, row-major */
+	uint8_t *rows;	  /* shared: quantised or staged */
+	uint16_t *output; /* shared */
+	uint8_t *window;  /* landed rows */
+
+	/* Own tokens: dest[T,K] owner rank of each choice or -1. */
+	int32_t *dest;
+	float *weights;
+	uint32_t *send_count, *send_offset, *send_entries, *next, *stamp;
+	struct accel_ep_recv recv; /* points into the lists below */
+	const void **row;
+	const float **scale;
+	int32_t *src_rank, *src_token, *topk_idx;
+	float *topk_weights;
+	uint32_t *rank_offset, *expert_offset, *expert_row, *expert_k;
+	float *expert_weight;
+	uint32_t *expand_offset, *expand_count;
+	uint32_t *part_offset, *term_offset;
+	const void **term_row;
+	float *term_weight;
+	uint32_t *incomplete;
+
+	struct accel_ep_arrival *peer;			       /* [R] */
+	struct accel_signal self[ACCEL_WAYS];		       /* what this rank tells itself */
+	const uint8_t *self_rows, *self_scales, *self_results; /* where those lie */
+	/* The caller's tensors of the round, which out must not overlap. */
+	struct accel_ep_span x, scales, y;
+	struct accel_region *lent[ACCEL_LENT_COUNT]; /* own regions that peers may be reading */
+};
+
+struct accel_ep_counters {
+	_Atomic uint64_t bytes_landed, bytes_quantised, bytes_staged, rounds, rows_sent,
+		rows_received, sleeps, wait_ns;
+	_Atomic uint64_t bytes_wire, work_requests;
+};
+
+struct accel_ep {
+	struct accel_object obj;
+	struct accel_group *group;
+	uint64_t incarnation;
+	struct accel_ep_shape shape;
+	struct accel_ep_local local;
+	struct accel_ep_layout layout;
+	int32_t *expert_rank, *expert_slot; /* [E] */
+	struct accel_region *window, *private_memory;
+	const struct accel_transport_ops *ops;
+	struct accel_transport *transport;
+	_Atomic uint32_t *masked; /* [R] */
+	_Atomic uint32_t aborted;
+	_Atomic uint64_t *peer_wait_ns; /* [R] */
+	struct accel_ep_counters counters;
+	struct accel_ep_arrival *arrivals; /* [lanes, R] */
+	struct accel_region **peer_window; /* [R] */
+	struct accel_ep_lane lane[ACCEL_LANES_MAX];
+};
+
+/*
+ * ep_params.c: from arguments and options to a shape, local choices and tables. Errors go to the
+ * thread's slot.
+ */
+int accel_ep_params(int world, uint32_t hidden, uint32_t topk, uint32_t experts,
+		    uint32_t tokens_max, const struct accel_ep_opts *opts,
+		    struct accel_ep_shape *shape, struct accel_ep_local *local,
+		    int32_t *expert_rank, int32_t *expert_slot);
+/* Does a peer's shape differ? Says which field and both values in the thread's slot: -EINVAL. */
+int accel_ep_compare(int rank, const struct accel_ep_shape *mine, const int32_t *my_tables,
+		     int peer, const struct accel_ep_shape *theirs, const int32_t *their_tables);
+
+/* ep_layout.c */
+int accel_ep_layout_init(struct accel_ep_layout *layout, int rank, int world,
+			 const struct accel_ep_shape *shape, const int32_t *expert_rank);
+void accel_ep_lane_init(struct accel_ep *ep, uint32_t lane);
+/* shm.c: what the board takes at the window's start */
+size_t accel_board_bytes(int world, uint32_t lanes);
+
+/* ep_wait.c */
+typedef int accel_ep_arrived_fn(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
+				const struct accel_signal *signal);
+int accel_ep_gather(struct accel_ep *ep, uint32_t lane, enum accel_way way, int64_t timeout_ns,
+		    accel_ep_arrived_fn *arrived);
+/* -ESTALE if an unmasked peer has masked this rank */
+int accel_ep_stale(struct accel_ep *ep, uint32_t lane, enum accel_way way);
+/* Give up the references to peers' regions of the round. */
+void accel_ep_release(struct accel_ep_lane *lane, int world);
+
+/* ep_lane.c */
+/* The lane if the call is in order, else NULL and *rc = -EINVAL, -EBUSY or -ECANCELED. */
+struct accel_ep_lane *accel_ep_lane_get(struct accel_ep *ep, uint32_t lane,
+					enum accel_lane_phase phase, const char *call, int *rc);
+
+struct accel_ep_place {
+	struct accel_region *region; /* with a reference */
+	uint64_t offset;	     /* of row 0 */
+	const uint8_t *addr;
+	uint64_t stride;
+};
+
+static inline struct accel_ep_span accel_ep_span(const void *ptr, uint64_t rows, uint64_t stride,
+						 uint64_t row_bytes)
+{
+	return (struct accel_ep_span){
+		(uintptr_t)ptr, (uintptr_t)ptr + (rows ? (rows - 1) * stride + row_bytes : 0)};
+}
+
+static inline bool accel_ep_overlap(struct accel_ep_span a, struct accel_ep_span b)
+{
+	return a.begin < b.end && b.begin < a.end;
+}
+
+/*
+ * The caller's rows where they lie, or copied to stage (in the window) and counted when peers
+ * cannot reach them there.
+ */
+void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_t stride,
+		    uint64_t row_bytes, uint8_t *stage, uint64_t stage_stride,
+		    struct accel_ep_place *place);
+void accel_ep_lend(struct accel_ep_lane *lane, enum accel_lent what,
+		   struct accel_region *region); /* takes the reference over */
+/*
+ * Every unmasked peer may use the region from now on. 0 or -ETIMEDOUT (said); a dead peer is end's
+ * business.
+ */
+int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region);
+/*
+ * How many rows of row_bytes lie in a peer's region from offset on; -EPROTO, or 0 with the
+ * reference in *held.
+ */
+int accel_ep_reach(struct accel_ep *ep, int peer, uint64_t region, uint64_t offset, uint64_t stride,
+		   uint64_t row_bytes, struct accel_region **held, const uint8_t **addr,
+		   uint64_t *rows);
+
+static inline bool accel_ep_is_masked(const struct accel_ep *ep, int rank)
+{
+	return atomic_load_explicit(&ep->masked[rank], memory_order_acquire) != 0;
+}
+
+static inline void accel_ep_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Combine. The expert side lends its results y and says where they are; the token side waits for
+ * every rank it sent rows to, and sums them where they lie, parts in rank order, entries in order
+ * of k (accel_ep.h has the definition, kernels' combine the sum).
+ */
+#include "ep.h"
+#include "order.h"
+
+#include <errno.h>
+#include <kernels.h>
+#include <string.h>
+
+static int fail(struct accel_ep *ep, uint32_t lane, int code, const char *text)
+{
+	const struct accel_failure where = {-1, ACCEL_PHASE_COMBINE, (int)lane,
+					    ep->lane[lane].round, NULL};
+
+	return accel_fail(&ep->obj, code, &where, "%s", text);
+}
+
+/* ---- the expert side ---- */
+
+static bool is_by_expert(const struct accel_ep *ep)
+{
+	return ep->shape.combine_input == ACCEL_COMBINE_EXPERT;
+}
+
+/* y rows of this round: received rows, entries, or expanded rows. */
+static uint64_t result_rows(const struct accel_ep *ep, const struct accel_ep_lane *lane)
+{
+	if (!is_by_expert(ep))
+		return lane->recv.rows;
+	return lane->expanded ? lane->expand_offset[ep->layout.experts_local] : lane->recv.entries;
+}
+
+static int check_result(struct accel_ep *ep, uint32_t index, const struct accel_ep_result *user,
+			struct accel_ep_result *y)
+{
+	struct accel_ep_lane *lane = &ep->lane[index];
+	uint64_t row_bytes = 2 * (uint64_t)ep->shape.hidden;
+	int rc = accel_struct_copy_in(&ep->obj, "struct accel_ep_result", user, y, sizeof(*y));
+
+	if (rc)
+		return rc;
+	if (y->stream || y->reserved[0] || y->reserved[1] || y->reserved[2] || y->reserved[3])
+		return fail(ep, index, -EINVAL,
+			    "accel_ep_combine_begin: stream or a reserved field is not 0");
+	if (!y->y_stride_bytes)
+		y->y_stride_bytes = row_bytes;
+	if (y->y_stride_bytes < row_bytes || y->y_stride_bytes % 16 ||
+	    y->y_stride_bytes > UINT32_MAX)
+		return fail(ep, index, -EINVAL,
+			    "accel_ep_combine_begin: y_stride_bytes is smaller than a row, no "
+			    "multiple of 16, or too large");
+	if ((uintptr_t)y->y % 2)
+		return fail(ep, index, -EINVAL, "accel_ep_combine_begin: y is misaligned");
+	if (!y->y)
+		y->y = lane->output;
+	return 0;
+}
+
+/*
+ * The lane's own output has room for output_rows: a round with duplicate ids, or an expanded one,
+ * may hold more.
+ */
+static bool fits(struct accel_ep *ep, const struct accel_ep_lane *lane,
+		 const struct accel_ep_result *y)
+{
+	uint64_t rows = result_rows(ep, lane),
+		 bytes = rows ? (rows - 1) * y->y_stride_bytes + 2 * ep->shape.hidden : 0;
+	const uint8_t *at = y->y, *begin = (uint8_t *)lane->output;
+	const uint8_t *end = begin + ep->layout.output_rows * 2 * ep->shape.hidden;
+	struct accel_region *region;
+
+	if (at >= begin && at <= end)
+		return bytes <= (uint64_t)(end - at);
+	if (rows <= ep->layout.output_rows)
+		return true;
+	region = accel_device_region_find(ep->group->dev, y->y, bytes);
+	accel_region_put(region);
+	return region != NULL;
+}
+
+/* For each received row, in order of k, the y row of each of its entries. */
+static void write_map(struct accel_ep *ep, struct accel_ep_lane *lane)
+{
+	const uint32_t *first = lane->expanded ? lane->expand_offset : lane->expert_offset;
+	uint64_t choices = (uint64_t)lane->recv.rows * ep->shape.topk;
+	uint32_t *at = lane->expand_count, *map = lane->map;
+
+	memcpy(at, first, ep->layout.experts_local * sizeof(*at));
+	for (uint64_t i = 0; i < choices; i++)
+		if (lane->topk_idx[i] >= 0)
+			*map++ = at[lane->topk_idx[i]]++;
+}
+
+static uint32_t entries_of_rows(const struct accel_ep *ep, const struct accel_ep_lane *lane,
+				uint32_t begin, uint32_t end)
+{
+	uint32_t count = 0;
+
+	for (uint64_t i = (uint64_t)begin * ep->shape.topk; i < (uint64_t)end * ep->shape.topk; i++)
+		count += lane->topk_idx[i] >= 0;
+	return count;
+}
+
+static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_ep_place *y)
+{
+	struct accel_ep_lane *lane = &ep->lane[index];
+	uint64_t map_at = (uint64_t)((uint8_t *)lane->map - ep->window->addr);
+	struct accel_signal signal = {
+		.region = y->region->id, .offset = y->offset, .stride = (uint32_t)y->stride};
+
+	lane->self_results = y->addr;
+	for (int p = 0; p < ep->group->world; p++) {
+		uint32_t begin = lane->rank_offset[p], end = lane->rank_offset[p + 1];
+
+		signal.count = end - begin;
+		signal.base = begin;
+		signal.meta = map_at;
+		if (is_by_expert(ep))
+			map_at += sizeof(*lane->map) *
+				  (uint64_t)entries_of_rows(ep, lane, begin, end);
+		if (accel_ep_is_masked(ep, p))
+			continue;
+		if (p == ep->group->rank)
+			lane->self[ACCEL_WAY_COMBINE] = signal;
+		else
+			ep->ops->send(ep->transport, p, index, ACCEL_WAY_COMBINE,
+				      (uint32_t)lane->round, &signal);
+	}
+}
+
+int accel_ep_combine_begin(struct accel_ep *ep, uint32_t index, const struct accel_ep_result *user)
+{
+	struct accel_ep_result result;
+	struct accel_ep_place y;
+	int rc;
+	struct accel_ep_lane *lane = accel_ep_lane_get(ep, index, ACCEL_LANE_RECEIVED,
+						       "accel_ep_combine_begin", &rc);
+
+	if (!lane)
+		return rc;
+	rc = check_result(ep, index, user, &result);
+	if (rc)
+		return rc;
+	if (!fits(ep, lane, &result))
+		return fail(ep, index, -EINVAL,
+			    "accel_ep_combine_begin: this round has more results than "
+			    "accel_ep_output_get() has rows; bring a buffer");
+	rc = accel_ep_stale(ep, index, ACCEL_WAY_COMBINE);
+	if (rc)
+		return rc;
+	accel_ep_place(ep, result.y, result_rows(ep, lane), result.y_stride_bytes,
+		       2 * ep->shape.hidden, (uint8_t *)lane->output, 2 * ep->shape.hidden, &y);
+	accel_ep_lend(lane, ACCEL_LENT_Y, y.region);
+	rc = accel_ep_reg(ep, index, y.region);
+	if (rc)
+		return rc;
+	if (is_by_expert(ep))
+		write_map(ep, lane);
+	lane->y = accel_ep_span(result.y, result_rows(ep, lane), result.y_stride_bytes,
+				2 * ep->shape.hidden);
+	lane->combined = lane->round;
+	lane->phase = ACCEL_LANE_COMBINING;
+	tell_peers(ep, index, &y);
+	return 0;
+}
+
+/* ---- the token side ---- */
+
+static int arrived(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
+		   const struct accel_signal *s)
+{
+	struct accel_ep_arrival *a = &lane->peer[peer];
+	struct accel_region *window = peer == ep->group->rank ? ep->window : ep->peer_window[peer];
+	uint64_t map_bytes = is_by_expert(ep)
+				     ? sizeof(uint32_t) * (uint64_t)lane->send_entries[peer]
+				     : 0;
+
+	if (s->count != lane->send_count[peer])
+		return -EPROTO;
+	a->results_stride = s->stride;
+	a->results_base = s->base;
+	if (!s->count)
+		return 0;
+	if (s->meta % 4 || s->meta > window->bytes || map_bytes > window->bytes - s->meta)
+		return -EPROTO;
+	a->results_map = (const uint32_t *)(window->addr + s->meta);
+	if (peer == ep->group->rank) {
+		a->results = lane->self_results;
+		a->results_rows = UINT64_MAX;
+		return 0;
+	}
+	if (accel_ep_reach(ep, peer, s->region, s->offset, s->stride,
+			   2 * (uint64_t)ep->shape.hidden, &a->held[ACCEL_LENT_Y], &a->results,
+			   &a->results_rows) ||
+	    (uintptr_t)a->results % 2 || a->results_stride % 2)
+		return -EPROTO;
+	if (!is_by_expert(ep) && (uint64_t)s->base + s->count > a->results_rows)
+		return -EPROTO;
+	return 0;
+}
+
+/* Building the sum of one rank's tokens: which rows, in which order. */
+struct sum {
+	struct accel_ep *ep;
+	struct accel_ep_lane *lane;
+	uint32_t parts, terms;
+	uint32_t *slot;	 /* [R] the next row of this rank at each destination */
+	uint32_t *entry; /* [R] the next entry there */
+	int failed_rank;
+};
+
+/* The distinct owners of a token, ascending. */
+static unsigned owners_of(const int32_t *dest, uint32_t topk, int32_t owners[ACCEL_TOPK_MAX])
+{
+	unsigned count = 0;
+
+	for (uint32_t k = 0; k < topk; k++) {
+		unsigned at = count;
+
+		if (dest[k] < 0)
+			continue;
+		while (at > 0 && owners[at - 1] > dest[k])
+			at--;
+		if (at > 0 && owners[at - 1] == dest[k])
+			continue;
+		memmove(&owners[at + 1], &owners[at], (count - at) * sizeof(*owners));
+		owners[at] = dest[k];
+		count++;
+	}
+	return count;
+}
+
+static void add_term(struct sum *sum, const struct accel_ep_arrival *a, uint64_t row, float weight)
+{
+	sum->lane->term_row[sum->terms] = a->results + row * a->results_stride;
+	if (is_by_expert(sum->ep))
+		sum->lane->term_weight[sum->terms] = weight;
+	sum->terms++;
+}
+
+/* The part of one token that rank d computed; false when d is masked. */
+static bool add_part(struct sum *sum, uint32_t token, int32_t d)
+{
+	struct accel_ep_lane *lane = sum->lane;
+	const struct accel_ep_arrival *a = &lane->peer[d];
+	uint32_t topk = sum->ep->shape.topk, slot = sum->slot[d]++;
+	bool here = !accel_ep_is_masked(sum->ep, d) && a->arrived[ACCEL_WAY_COMBINE];
+
+	if (!is_by_expert(sum->ep)) {
+		if (here)
+			add_term(sum, a, a->results_base + slot, 1.0f);
+		sum->parts += here;
+		return here;
+	}
+	lane->term_offset[sum->parts] = sum->terms;
+	for (uint32_t k = 0; k < topk; k++) {
+		uint64_t choice = (uint64_t)token * topk + k;
+		uint32_t entry;
+
+		if (lane->dest[choice] != d)
+			continue;
+		entry = sum->entry[d]++;
+		if (!here)
+			continue;
+		entry = *(const volatile uint32_t *)&a->results_map[entry];
+		if (entry >= a->results_rows)
+			sum->failed_rank = d;
+		else
+			add_term(sum, a, entry, lane->weights[choice]);
+	}
+	sum->parts += here;
+	return here;
+}
+
+static void build(struct sum *sum)
+{
+	struct accel_ep_lane *lane = sum->lane;
+	uint32_t topk = sum->ep->shape.topk;
+	size_t words = (size_t)sum->ep->group->world * sizeof(uint32_t);
+
+	memset(sum->slot, 0, words);
+	memset(sum->entry, 0, words);
+	lane->incomplete_count = 0;
+	for (uint32_t t = 0; t < lane->tokens; t++) {
+		int32_t owners[ACCEL_TOPK_MAX];
+		unsigned count = owners_of(lane->dest + (uint64_t)t * topk, topk, owners);
+		bool complete = true;
+
+		lane->part_offset[t] = sum->parts;
+		for (unsigned i = 0; i < count; i++)
+			complete &= add_part(sum, t, owners[i]);
+		if (!complete)
+			lane->incomplete[lane->incomplete_count++] = t;
+	}
+	lane->part_offset[lane->tokens] = sum->parts;
+	if (is_by_expert(sum->ep))
+		lane->term_offset[sum->parts] = sum->terms;
+}
+
+static int sum_tokens(struct accel_ep *ep, uint32_t index, void *out, uint64_t out_stride)
+{
+	struct accel_ep_lane *lane = &ep->lane[index];
+	struct sum sum = {.ep = ep,
+			  .lane = lane,
+			  .slot = lane->next,
+			  .entry = lane->stamp,
+			  .failed_rank = -1};
+	struct k_combine combine = {
+		.tokens = lane->tokens,
+		.hidden = ep->shape.hidden,
+		.part_offset = lane->part_offset,
+		.term_offset = is_by_expert(ep) ? lane->term_offset : NULL,
+		.row = lane->term_row,
+		.weight = is_by_expert(ep) ? lane->term_weight : NULL,
+		.out = out,
+		.out_stride = out_stride,
+	};
+
+	build(&sum);
+	if (sum.failed_rank >= 0) {
+		const struct accel_failure where = {sum.failed_rank, ACCEL_PHASE_COMBINE,
+						    (int)index, lane->round, NULL};
+
+		if (accel_ep_stale(ep, index, ACCEL_WAY_COMBINE))
+			return -ESTALE;
+		return accel_fail(
+			&ep->obj, -EPROTO, &where,
+			"rank %d points at results it does not have; mask it and call again",
+			sum.failed_rank);
+	}
+	if (lane->tokens)
+		ep->group->dev->kernels->combine(&combine, 0, 1);
+	return accel_ep_stale(ep, index, ACCEL_WAY_COMBINE);
+}
+
+static void close_round(struct accel_ep *ep, uint32_t index)
+{
+	struct accel_ep_lane *lane = &ep->lane[index];
+
+	ep->ops->send(ep->transport, -1, index, ACCEL_WAY_DONE, (uint32_t)lane->round, NULL);
+	accel_ep_release(lane, ep->group->world);
+	accel_ep_lend(lane, ACCEL_LENT_X, NULL);
+	accel_ep_lend(lane, ACCEL_LENT_SCALES, NULL);
+	accel_ep_count(&ep->counters.rounds, 1);
+	lane->phase = ACCEL_LANE_IDLE;
+}
+
+static int check_out(struct accel_ep *ep, uint32_t index, const void *out, uint64_t *stride)
+{
+	const struct accel_ep_lane *lane = &ep->lane[index];
+	uint64_t row_bytes = 2 * (uint64_t)ep->shape.hidden;
+	struct accel_ep_span span;
+
+	if (!*stride)
+		*stride = row_bytes;
+	if ((!out && lane->tokens) || (uintptr_t)out % 2 || *stride < row_bytes || *stride % 2)
+		return fail(
+			ep, index, -EINVAL,
+			"accel_ep_combine_end: out is NULL or misaligned, or its stride is too small");
+	span = accel_ep_span(out, lane->tokens, *stride, row_bytes);
+	if (accel_ep_overlap(span, lane->x) || accel_ep_overlap(span, lane->scales) ||
+	    accel_ep_overlap(span, lane->y))
+		return fail(
+			ep, index, -EINVAL,
+			"accel_ep_combine_end: out overlaps x, its scales or y, which peers may be reading");
+	return 0;
+}
+
+int accel_ep_combine_end(struct accel_ep *ep, uint32_t index, int64_t timeout_ns, void *out,
+			 uint64_t out_stride, struct accel_ep_combined *user)
+{
+	struct accel_ep_combined combined = {0};
+	int rc;
+	struct accel_ep_lane *lane = accel_ep_lane_get(ep, index, ACCEL_LANE_COMBINING,
+						       "accel_ep_combine_end", &rc);
+
+	if (!lane)
+		return rc;
+	rc = check_out(ep, index, out, &out_stride);
+	if (rc)
+		return rc;
+	if (user && !user->size)
+		return fail(ep, index, -EINVAL, "accel_ep_combine_end: combined->size is 0");
+	rc = accel_ep_gather(ep, index, ACCEL_WAY_COMBINE, timeout_ns, arrived);
+	if (!rc)
+		rc = sum_tokens(ep, index, out, out_stride);
+	if (rc)
+		return rc;
+	combined.incomplete = lane->incomplete_count;
+	combined.incomplete_tokens = lane->incomplete;
+	accel_ep_masks_get(ep, combined.missing);
+	close_round(ep, index);
+	if (user)
+		accel_struct_copy_out(&ep->obj, "struct accel_ep_combined", &combined,
+				      sizeof(combined), user);
+	return (int)combined.incomplete;
+}
+
+int accel_ep_combine(struct accel_ep *ep, uint32_t lane, const struct accel_ep_result *result,
+		     int64_t timeout_ns, void *out, uint64_t out_stride,
+		     struct accel_ep_combined *combined)
+{
+	int rc = accel_ep_combine_begin(ep, lane, result);
+
+	return rc ? rc : accel_ep_combine_end(ep, lane, timeout_ns, out, out_stride, combined);
+}

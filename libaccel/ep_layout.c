@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Where everything of an EP context lies. One function decides it, from numbers alone: the size
+ * query answers from it and create takes exactly that.
+ *
+ * A record is the metadata of one (token, rank) row as it travels: uint32 token number at the
+ * source, int32 local expert ids[K] (-1: elsewhere or none), float weights[K] (0 where the id is
+ * -1). Records of one destination are contiguous, in slot order.
+ */
+#include "ep.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FAIL(code, ...) accel_fail(NULL, code, ACCEL_AT_CREATE, __VA_ARGS__)
+
+/* A cursor over a stretch of memory; overflow is sticky. */
+struct cursor {
+	uint64_t at;
+	bool overflow;
+};
+
+static uint64_t take(struct cursor *cursor, uint64_t count, uint64_t element_bytes)
+{
+	uint64_t at, bytes;
+
+	cursor->overflow |= __builtin_add_overflow(cursor->at, 63, &at);
+	at &= ~(uint64_t)63;
+	cursor->overflow |= __builtin_mul_overflow(count, element_bytes, &bytes);
+	cursor->overflow |= __builtin_add_overflow(at, bytes, &cursor->at);
+	return at;
+}
+
+static uint64_t lane_end(struct cursor *cursor)
+{
+	take(cursor, 0, 1);
+	return cursor->at + (-cursor->at & 4095);
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+static void lay_rows(struct accel_ep_layout *l, const struct accel_ep_shape *s)
+{
+	uint32_t blocks = (s->hidden + 127) / 128;
+
+	l->scale_offset = s->hidden;
+	l->row_bytes = s->dtype == ACCEL_DTYPE_BF16 ? 2 * s->hidden
+						    : (s->hidden + 4 * blocks + 15) / 16 * 16;
+	l->record_bytes = 4 + 8 * s->topk;
+}
+
+static void lay_shared(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
+{
+	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT;
+
+	l->records = take(c, l->sends_max, l->record_bytes);
+	l->map = take(c, by_expert ? l->entries_max : 0, sizeof(uint32_t));
+	l->rows = take(c, s->tokens_max, l->row_bytes);
+	l->output = take(c, l->output_rows, 2 * (uint64_t)s->hidden);
+	l->shared_lane_bytes = lane_end(c);
+}
+
+static void lay_private(struct accel_ep_layout *l, const struct accel_ep_shape *s, uint32_t world,
+			struct cursor *c)
+{
+	uint64_t choices = (uint64_t)s->tokens_max * s->topk, word = sizeof(uint32_t),
+		 ptr = sizeof(void *);
+	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT,
+	     fp8 = s->dtype == ACCEL_DTYPE_FP8_E4M3;
+
+	l->window = take(c, s->receive == ACCEL_RECEIVE_LANDED ? l->rows_max : 0, l->row_bytes);
+	l->dest = take(c, choices, word);
+	l->weights = take(c, by_expert ? choices : 0, word);
+	l->send_count = take(c, world, word);
+	l->send_offset = take(c, world + 1, word);
+	l->send_entries = take(c, world, word);
+	l->next = take(c, world, word);
+	l->stamp = take(c, world, word);
+	l->row = take(c, l->rows_max, ptr);
+	l->scale = take(c, fp8 ? l->rows_max : 0, ptr);
+	l->src_rank = take(c, l->rows_max, word);
+	l->src_token = take(c, l->rows_max, word);
+	l->topk_idx = take(c, l->entries_max, word);
+	l->topk_weights = take(c, l->entries_max, word);
+	l->rank_offset = take(c, world + 1, word);
+	l->expert_offset = take(c, l->experts_local + 1, word);
+	l->expert_row = take(c, l->entries_max, word);
+	l->expert_k = take(c, l->entries_max, word);
+	l->expert_weight = take(c, l->entries_max, word);
+	l->expand_offset = take(c, l->experts_local + 1, word);
+	l->expand_count = take(c, l->experts_local, word);
+	l->part_offset = take(c, s->tokens_max + 1, word);
+	l->term_offset = take(c, by_expert ? l->sends_max + 1 : 0, word);
+	l->term_row = take(c, l->terms_max, ptr);
+	l->term_weight = take(c, by_expert ? l->terms_max : 0, word);
+	l->incomplete = take(c, s->tokens_max, word);
+	l->private_lane_bytes = lane_end(c);
+}
+
+static void lay_tables(struct accel_ep_layout *l, const struct accel_ep_shape *s, uint32_t world,
+		       struct cursor *c)
+{
+	l->tables_placement = take(c, 2 * (uint64_t)s->experts, sizeof(int32_t));
+	l->tables_masked = take(c, world, sizeof(uint32_t));
+	l->tables_wait = take(c, world, sizeof(uint64_t));
+	l->tables_window = take(c, world, sizeof(void *));
+	l->tables_arrival = take(c, (uint64_t)world * s->lanes, sizeof(struct accel_ep_arrival));
+	l->private_tables_bytes = lane_end(c);
+}
+
+int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
+			 const struct accel_ep_shape *s, const int32_t *expert_rank)
+{
+	struct cursor shared = {0}, private = {0}, tables = {0};
+	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT, overflow;
+
+	memset(l, 0, sizeof(*l));
+	for (uint32_t e = 0; e < s->experts; e++)
+		l->experts_local += expert_rank[e] == rank;
+	lay_rows(l, s);
+	l->rows_max = (uint64_t)world * s->tokens_max;
+	l->sends_max = (uint64_t)s->tokens_max * min_u32(s->topk, (uint32_t)world);
+	l->terms_max = by_expert ? (uint64_t)s->tokens_max * s->topk : l->sends_max;
+	l->entries_max = l->rows_max * s->topk;
+	l->output_rows = l->rows_max * (by_expert ? min_u32(s->topk, l->experts_local) : 1);
+	lay_shared(l, s, &shared);
+	lay_private(l, s, (uint32_t)world, &private);
+	lay_tables(l, s, (uint32_t)world, &tables);
+
+	l->shared_lane = accel_board_bytes(world, s->lanes);
+	overflow = shared.overflow || private.overflow || tables.overflow;
+	overflow |= __builtin_mul_overflow(l->shared_lane_bytes, s->lanes, &l->shared_bytes);
+	overflow |= __builtin_add_overflow(l->shared_bytes, l->shared_lane, &l->shared_bytes);
+	overflow |= __builtin_mul_overflow(l->private_lane_bytes, s->lanes, &l->private_bytes);
+	overflow |= __builtin_add_overflow(l->private_bytes, l->private_tables_bytes,
+					   &l->private_bytes);
+	if (overflow || l->rows_max > UINT32_MAX || l->entries_max > UINT32_MAX)
+		return FAIL(
+			-EOVERFLOW,
+			"%d ranks of %u tokens, %u experts each, do not fit in 32-bit row numbers",
+			world, s->tokens_max, s->topk);
+	l->recv_bytes = s->receive == ACCEL_RECEIVE_LANDED ? s->lanes * l->rows_max * l->row_bytes
+							   : 0;
+	l->rows_bytes = (uint64_t)s->lanes * s->tokens_max * l->row_bytes;
+	l->output_bytes = s->lanes * l->output_rows * 2 * s->hidden;
+	return 0;
+}
+
+static void lane_shared(struct accel_ep_lane *lane, uint8_t *base, const struct accel_ep_layout *l)
+{
+	lane->records = base + l->records;
+	lane->map = (uint32_t *)(base + l->map);
+	lane->rows = base + l->rows;
+	lane->output = (uint16_t *)(base + l->output);
+}
+
+static void lane_private(struct accel_ep_lane *lane, uint8_t *base, const struct accel_ep_layout *l)
+{
+	lane->window = base + l->window;
+	lane->dest = (int32_t *)(base + l->dest);
+	lane->weights = (float *)(base + l->weights);
+	lane->send_count = (uint32_t *)(base + l->send_count);
+	lane->send_offset = (uint32_t *)(base + l->send_offset);
+	lane->send_entries = (uint32_t *)(base + l->send_entries);
+	lane->next = (uint32_t *)(base + l->next);
+	lane->stamp = (uint32_t *)(base + l->stamp);
+	lane->row = (const void **)(base + l->row);
+	lane->scale = (const float **)(base + l->scale);
+	lane->src_rank = (int32_t *)(base + l->src_rank);
+	lane->src_token = (int32_t *)(base + l->src_token);
+	lane->topk_idx = (int32_t *)(base + l->topk_idx);
+	lane->topk_weights = (float *)(base + l->topk_weights);
+	lane->rank_offset = (uint32_t *)(base + l->rank_offset);
+	lane->expert_offset = (uint32_t *)(base + l->expert_offset);
+	lane->expert_row = (uint32_t *)(base + l->expert_row);
+	lane->expert_k = (uint32_t *)(base + l->expert_k);
+	lane->expert_weight = (float *)(base + l->expert_weight);
+	lane->expand_offset = (uint32_t *)(base + l->expand_offset);
+	lane->expand_count = (uint32_t *)(base + l->expand_count);
+	lane->part_offset = (uint32_t *)(base + l->part_offset);
+	lane->term_offset = (uint32_t *)(base + l->term_offset);
+	lane->term_row = (const void **)(base + l->term_row);
+	lane->term_weight = (float *)(base + l->term_weight);
+	lane->incomplete = (uint32_t *)(base + l->incomplete);
+}
+
+void accel_ep_lane_init(struct accel_ep *ep, uint32_t index)
+{
+	const struct accel_ep_layout *l = &ep->layout;
+	struct accel_ep_lane *lane = &ep->lane[index];
+	bool landed = ep->shape.receive == ACCEL_RECEIVE_LANDED;
+
+	lane_shared(lane, ep->window->addr + l->shared_lane + index * l->shared_lane_bytes, l);
+	lane_private(lane,
+		     ep->private_memory->addr + l->private_tables_bytes +
+			     index * l->private_lane_bytes,
+		     l);
+	lane->peer = ep->arrivals + (size_t)index * (size_t)ep->group->world;
+	lane->recv = (struct accel_ep_recv){
+		.size = sizeof(lane->recv),
+		.experts_local = l->experts_local,
+		.dtype = ep->shape.dtype,
+		.row = lane->row,
+		.scale = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3 ? lane->scale : NULL,
+		.src_rank = lane->src_rank,
+		.src_token = lane->src_token,
+		.topk_idx = lane->topk_idx,
+		.topk_weights = lane->topk_weights,
+		.rank_offset = lane->rank_offset,
+		.expert_offset = lane->expert_offset,
+		.expert_row = lane->expert_row,
+		.expert_k = lane->expert_k,
+		.expert_weight = lane->expert_weight,
+		.window = landed ? lane->window : NULL,
+	};
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Options of a group: the caller's, then ACCEL_OPTS, then the launcher's environment, then
+ * defaults.
+ */
+#include "group_opts.h"
+
+#include "store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PORT_DEFAULT 29400
+#define TIMEOUT_NS_DEFAULT INT64_C(30000000000)
+
+/* The launcher's variable, 0..max. 1: it is not set. */
+static int env_number(const char *name, const char *text, long max, long *value)
+{
+	char *end;
+	long number;
+
+	if (!text || !*text)
+		return 1;
+	errno = 0;
+	number = strtol(text, &end, 10);
+	if (errno || *end || number < 0 || number > max)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				  "%s=\"%.40s\" in the environment is not a number of 0..%ld", name,
+				  text, max);
+	*value = number;
+	return 0;
+}
+
+static int from_launcher(const char *name, const char *text, long max, int *value)
+{
+	long number;
+	int rc;
+
+	if (*value >= 0)
+		return 0;
+	rc = env_number(name, text, max, &number);
+	if (rc > 0)
+		return accel_fail(
+			NULL, -EINVAL, ACCEL_AT_CREATE,
+			"%s is to come from the environment, and is not set: start the ranks with a "
+			"launcher that sets it, or pass rank and world",
+			name);
+	if (!rc)
+		*value = (int)number;
+	return rc;
+}
+
+static int check_rank(struct accel_group_params *params)
+{
+	int rc = from_launcher("RANK", getenv("RANK"), ACCEL_RANKS_MAX - 1, &params->rank);
+
+	if (!rc)
+		rc = from_launcher("WORLD_SIZE", getenv("WORLD_SIZE"), ACCEL_RANKS_MAX,
+				   &params->world);
+	if (rc)
+		return rc;
+	if (params->world < 1 || params->world > ACCEL_RANKS_MAX)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "world %d is outside 1..%d",
+				  params->world, ACCEL_RANKS_MAX);
+	if (params->rank >= params->world)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				  "rank %d is outside 0..%d, as world is %d", params->rank,
+				  params->world - 1, params->world);
+	return 0;
+}
+
+/* The first of the list that this version has. */
+static int check_transports(const char *list)
+{
+	const char *reserved = NULL;
+
+	for (const char *at = list;; at++) {
+		size_t len = strcspn(at, ",");
+
+		if (len == 3 && !strncmp(at, "shm", len))
+			return 0;
+		if ((len == 5 && !strncmp(at, "verbs", len)) ||
+		    (len == 4 && !strncmp(at, "dpdk", len)))
+			reserved = at;
+		else
+			return accel_fail(
+				NULL, -EINVAL, ACCEL_AT_CREATE,
+				"transports=\"%.60s\" has an unknown name at \"%.20s\"; there is shm",
+				list, at);
+		at += len;
+		if (!*at)
+			break;
+	}
+	return accel_fail(NULL, -EOPNOTSUPP, ACCEL_AT_CREATE,
+			  "transport %.*s is not built in this version; there is shm",
+			  (int)strcspn(reserved, ","), reserved);
+}
+
+static int check_values(const struct accel_group_opts *opts)
+{
+	if (opts->master_port > UINT16_MAX)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				  "master_port %u is outside 1..65535", opts->master_port);
+	if (strlen(opts->name) >= ACCEL_STORE_NAME_BYTES)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				  "name \"%.80s\" is longer than %d characters", opts->name,
+				  ACCEL_STORE_NAME_BYTES - 1);
+	if (opts->timeout_ns < 0)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				  "timeout_ns %lld is negative; 0 is 30 s",
+				  (long long)opts->timeout_ns);
+	if (opts->reserved0)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "reserved0 must be 0");
+	for (size_t i = 0; i < sizeof(opts->reserved) / sizeof(opts->reserved[0]); i++)
+		if (opts->reserved[i])
+			return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "reserved[%zu] must be 0",
+					  i);
+	return check_transports(opts->transports);
+}
+
+static int set_defaults(struct accel_group_opts *opts)
+{
+	const char *addr = getenv("MASTER_ADDR");
+	long port = PORT_DEFAULT;
+	int rc = 0;
+
+	if (!opts->master_addr)
+		opts->master_addr = addr && *addr ? addr : "127.0.0.1";
+	if (!opts->master_port) {
+		rc = env_number("MASTER_PORT", getenv("MASTER_PORT"), UINT16_MAX, &port);
+		opts->master_port = port ? (uint32_t)port : PORT_DEFAULT;
+	}
+	if (!opts->name)
+		opts->name = "world";
+	if (!opts->transports)
+		opts->transports = "shm";
+	if (!opts->timeout_ns)
+		opts->timeout_ns = TIMEOUT_NS_DEFAULT;
+	return rc < 0 ? rc : 0;
+}
+
+int accel_group_params_init(struct accel_group_params *params, int rank, int world,
+			    const struct accel_group_opts *opts)
+{
+	int rc;
+
+	*params = (struct accel_group_params){.rank = rank, .world = world};
+	rc = accel_struct_copy_in(NULL, "struct accel_group_opts", opts, &params->opts,
+				  sizeof(params->opts));
+	if (!rc)
+		rc = check_rank(params);
+	if (!rc)
+		rc = accel_opts_from_env_group(&params->opts, &params->strings);
+	if (!rc)
+		rc = set_defaults(&params->opts);
+	if (!rc)
+		rc = check_values(&params->opts);
+	if (rc)
+		accel_group_params_fini(params);
+	return rc;
+}
+
+void accel_group_params_fini(struct accel_group_params *params)
+{
+	free(params->strings);
+	params->strings = NULL;
+}

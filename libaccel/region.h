@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * A region: a range of a sealed memfd, mapped. Reference-counted, since ranks that are threads of
+ * one process share the owner's very mapping, and a reader may still look at it when the owner has
+ * let go.
+ *
+ * Owned regions are mapped read-write and then sealed (SHRINK, GROW, FUTURE_WRITE, SEAL), so that
+ * nobody else can map them writable or pull pages away (a SIGBUS). A peer's region is mapped
+ * read-only after the seals and the size were checked.
+ */
+#ifndef ACCEL_REGION_H
+#define ACCEL_REGION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct accel_region {
+	_Atomic uint32_t refs;
+	uint64_t id;	    /* unique in its owner's device; what peers call it */
+	int fd;		    /* -1: a bare pointer, or private memory */
+	uint64_t fd_offset; /* of addr[0] in fd, bytes */
+	uint8_t *addr;
+	uint64_t bytes;
+	void *map_addr; /* what to unmap: whole pages around addr */
+	uint64_t map_bytes;
+	uint32_t page_bytes; /* obtained */
+	int32_t numa_node;   /* obtained, -1 unknown */
+};
+
+struct accel_region_opts {
+	uint32_t huge;	     /* enum accel_huge */
+	int32_t numa_node;   /* -1: the calling thread's */
+	const char *what;    /* for the memfd's name and messages: "buffer", "ep window" */
+	bool private_memory; /* nobody else maps it: anonymous memory, fd -1 */
+};
+
+struct accel_object;
+
+/*
+ * Make, place and touch every page, in that order, then seal. Room is checked first against
+ * MemAvailable and the limits of the cgroups above (v1 and v2), since a memfd over a cgroup's limit
+ * is killed and not refused. Errors go to obj (NULL: thread).
+ * -EINVAL 0 bytes or no such node; -ENOSPC; -ENOMEM (no descriptor or bookkeeping); -EOVERFLOW.
+ */
+int accel_region_create(struct accel_object *obj, uint64_t id, uint64_t bytes,
+			const struct accel_region_opts *opts, struct accel_region **region);
+/*
+ * The caller's memfd: dup'ed, sealed against shrinking if it is not yet, mapped read-write where
+ * allowed, its holes filled.
+ * -EINVAL, -EOVERFLOW, -EOPNOTSUPP, -ENOMEM, -ENOSPC.
+ */
+int accel_region_import_fd(struct accel_object *obj, uint64_t id, int fd, uint64_t offset,
+			   uint64_t bytes, struct accel_region **region);
+/* A bare pointer: addr and bytes alone, fd -1; nothing is unmapped at the end. */
+int accel_region_import_ptr(struct accel_object *obj, uint64_t id, void *ptr, uint64_t bytes,
+			    struct accel_region **region);
+/*
+ * A peer's descriptor: hostile until its seals and size are checked; mapped read-only. Takes over
+ * fd on success only.
+ * -EINVAL not sealed, not readable or a bad offset; -EOVERFLOW beyond the file; -ENOMEM. No error
+ * text: the caller names the peer.
+ */
+int accel_region_map_peer(uint64_t id, int fd, uint64_t offset, uint64_t bytes,
+			  struct accel_region **region);
+
+struct accel_region *accel_region_get(struct accel_region *region);
+void accel_region_put(struct accel_region *region); /* NULL is fine */
+
+/* bytes rounded up to whole pages; 0 on overflow */
+uint64_t accel_page_round_up(uint64_t bytes);
+
+#endif

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * The shm transport: peers of one host map this rank's window read-only and load rows where they
+ * lie. Nothing is ever written into another rank's memory; the ordering is order.h's.
+ *
+ * A window begins with its board, one writer (the owner), many readers:
+ *
+ *     0                    struct board_head                                    64 B
+ *     64 + p * block       for peer p: struct board_peer                        64 B
+ *                          then [lanes][2] struct board_line                    64 B each, a cache line a signal
+ *
+ * The line for peer p, lane l, way w holds the last signal sent there. It may be overwritten by the
+ * next round's: that round begins only when this rank has ended the combine before, so p has read
+ * it (DISPATCH: p's combine proves it; COMBINE: p's next dispatch, which this rank has waited for,
+ * proves it).
+ */
+#include "ep.h"
+#include "order.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BOARD_MAGIC UINT64_C(0x3144524143434141) /* "AACCARD1" */
+#define GOODBYE_NS_MAX INT64_C(1000000000)
+#define GOODBYE_SLICE_NS INT64_C(1000000)
+
+struct board_head {
+	uint64_t magic;
+	uint64_t incarnation;
+	uint32_t world, lanes;
+	_Atomic uint32_t left;
+	uint32_t pad;
+	_Atomic uint32_t done[ACCEL_LANES_MAX]; /* last round whose results this rank has read */
+	uint64_t pad1[2];
+};
+
+struct board_peer {
+	_Atomic uint32_t masked; /* the owner has masked the peer */
+	_Atomic uint32_t asleep; /* threads of the owner that sleep until the peer signals */
+	uint32_t pad[14];
+};
+
+struct board_line {
+	struct accel_signal signal;
+	_Atomic uint32_t round; /* low half of the round; the futex */
+	uint32_t pad;
+};
+
+_Static_assert(sizeof(struct board_head) == 64, "a cache line");
+_Static_assert(sizeof(struct board_peer) == 64, "a cache line");
+_Static_assert(sizeof(struct board_line) == 64, "a cache line");
+
+struct shm_peer {
+	struct accel_region *window;
+	struct board_head *board; /* read-only, the peer's */
+	_Atomic uint32_t closed;
+};
+
+struct accel_transport {
+	struct accel_ep *ep;
+	struct board_head *board; /* own */
+	uint32_t lanes;
+	int rank, world;
+	struct shm_peer peer[];
+};
+
+static size_t block_bytes(uint32_t lanes)
+{
+	return sizeof(struct board_peer) + (size_t)lanes * ACCEL_WAYS * sizeof(struct board_line);
+}
+
+size_t accel_board_bytes(int world, uint32_t lanes)
+{
+	return (sizeof(struct board_head) + (size_t)world * block_bytes(lanes) + 4095) &
+	       ~(size_t)4095;
+}
+
+static struct board_peer *board_peer(struct board_head *board, uint32_t lanes, int peer)
+{
+	return (void *)((uint8_t *)(board + 1) + (size_t)peer * block_bytes(lanes));
+}
+
+static struct board_line *board_line(struct board_head *board, uint32_t lanes, int peer,
+				     uint32_t lane, enum accel_way way)
+{
+	return (struct board_line *)(board_peer(board, lanes, peer) + 1) + lane * ACCEL_WAYS + way;
+}
+
+static int shm_open(struct accel_ep *ep, struct accel_transport **transport)
+{
+	int world = ep->group->world;
+	struct accel_transport *t = calloc(1, sizeof(*t) + (size_t)world * sizeof(*t->peer));
+
+	if (!t)
+		return accel_fail(NULL, -ENOMEM, NULL, "no memory for the state of %d peers",
+				  world);
+	t->ep = ep;
+	t->lanes = ep->shape.lanes;
+	t->rank = ep->group->rank;
+	t->world = world;
+	t->board = (struct board_head *)ep->window->addr;
+	t->board->magic = BOARD_MAGIC;
+	t->board->incarnation = ep->incarnation;
+	t->board->world = (uint32_t)world;
+	t->board->lanes = t->lanes;
+	*transport = t;
+	return 0;
+}
+
+static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
+		     struct accel_region **mapped)
+{
+	return accel_channel_region(t->ep->group->channel[peer], region, mapped);
+}
+
+static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uint64_t incarnation)
+{
+	const struct accel_failure where = {peer, ACCEL_PHASE_CREATE, -1, 0, NULL};
+	struct accel_region *window;
+	struct board_head *board;
+	int rc = shm_reach(t, peer, region, &window);
+
+	if (rc)
+		return accel_fail(NULL, rc == -ENOENT ? -EPROTO : rc, &where,
+				  "rank %d's window cannot be mapped", peer);
+	board = (struct board_head *)window->addr;
+	if (window->bytes < accel_board_bytes(t->world, t->lanes) || board->magic != BOARD_MAGIC ||
+	    board->incarnation != incarnation || board->world != (uint32_t)t->world ||
+	    board->lanes != t->lanes) {
+		accel_region_put(window);
+		return accel_fail(NULL, -EPROTO, &where,
+				  "rank %d's window does not begin with the board it announced",
+				  peer);
+	}
+	t->peer[peer].window = window;
+	t->peer[peer].board = board;
+	return 0;
+}
+
+static int shm_reg(struct accel_transport *t, int peer, struct accel_region *region)
+{
+	return accel_channel_share(t->ep->group->channel[peer], region, t->ep->local.timeout_ns);
+}
+
+static void shm_dereg(struct accel_transport *t, struct accel_region *region)
+{
+	for (int p = 0; p < t->world; p++)
+		if (p != t->rank)
+			accel_channel_unshare(t->ep->group->channel[p], region->id);
+}
+
+static void wake(struct accel_transport *t, int peer, const _Atomic uint32_t *word)
+{
+	const struct board_peer *theirs = board_peer(t->peer[peer].board, t->lanes, t->rank);
+
+	if (atomic_load(&theirs->asleep))
+		accel_futex_wake(word);
+}
+
+static int shm_send(struct accel_transport *t, int peer, uint32_t lane, enum accel_way way,
+		    uint32_t round, const struct accel_signal *signal)
+{
+	struct board_line *line;
+
+	if (way == ACCEL_WAY_DONE) {
+		accel_store_release(&t->board->done[lane], round);
+		return 0;
+	}
+	line = board_line(t->board, t->lanes, peer, lane, way);
+	line->signal = *signal;
+	atomic_exchange(&line->round, round);
+	wake(t, peer, &line->round);
+	return 0;
+}
+
+/*
+ * Sleep on the peer's line until its round changes; the slice bounds how late a mask, an abort or a
+ * death is seen.
+ */
+static void sleep_on(struct accel_transport *t, int peer, const _Atomic uint32_t *word,
+		     uint32_t round, int64_t ns)
+{
+	struct board_peer *own = board_peer(t->board, t->lanes, peer);
+	uint32_t seen;
+
+	atomic_fetch_add(&own->asleep, 1);
+	seen = atomic_load(word);
+	if (seen != round)
+		accel_futex_wait(word, seen, ns);
+	atomic_fetch_sub(&own->asleep, 1);
+}
+
+/*
+ * left is loaded before round: a peer signals, then leaves, so a signal is never missed in favour
+ * of a goodbye.
+ */
+static int look(struct accel_transport *t, int peer, const struct board_line *line, uint32_t lane,
+		uint32_t round, struct accel_signal *signal)
+{
+	struct board_head *board = t->peer[peer].board;
+	bool left = accel_load_acquire(&board->left);
+
+	if (accel_load_acquire(&line->round) == round) {
+		*signal = line->signal;
+		return 1;
+	}
+	if (accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked))
+		return -ESTALE;
+	if (!left)
+		return 0;
+	signal->meta = accel_load_acquire(
+		&board_line(board, t->lanes, t->rank, lane, ACCEL_WAY_DISPATCH)->round);
+	return -ESHUTDOWN;
+}
+
+static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum accel_way way,
+		    uint32_t round, int64_t sleep_ns, struct accel_signal *signal)
+{
+	struct board_head *board = t->peer[peer].board;
+	const struct board_line *line;
+	int rc;
+
+	if (way == ACCEL_WAY_DONE) {
+		accel_fence();
+		return accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked) ? -ESTALE
+											 : 0;
+	}
+	line = board_line(board, t->lanes, t->rank, lane, way);
+	rc = look(t, peer, line, lane, round, signal);
+	if (rc || !sleep_ns)
+		return rc;
+	sleep_on(t, peer, &line->round, round, sleep_ns);
+	rc = look(t, peer, line, lane, round, signal);
+	if (rc)
+		return rc;
+	rc = accel_channel_drain(t->ep->group->channel[peer]);
+	if (!rc)
+		return 0;
+	/* What it signalled before it died still counts. */
+	return look(t, peer, line, lane, round, signal) == 1 ? 1 : rc;
+}
+
+/* Is there a peer that may still be reading what this rank handed to combine? */
+static bool is_read_by(struct accel_transport *t, int peer)
+{
+	struct board_head *board = t->peer[peer].board;
+
+	if (peer == t->rank || !board || accel_load_acquire(&t->peer[peer].closed) ||
+	    accel_load_acquire(&board->left) ||
+	    accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked))
+		return false;
+	for (uint32_t lane = 0; lane < t->lanes; lane++) {
+		uint32_t sent = (uint32_t)t->ep->lane[lane].combined;
+
+		if (sent && accel_load_acquire(&board->done[lane]) != sent)
+			return !accel_channel_drain(t->ep->group->channel[peer]);
+	}
+	return false;
+}
+
+static void say_goodbye(struct accel_transport *t)
+{
+	int64_t deadline = accel_now_ns() + GOODBYE_NS_MAX;
+
+	accel_store_release(&t->board->left, 1);
+	for (int p = 0; p < t->world; p++) {
+		if (p == t->rank || !t->peer[p].board || accel_load_acquire(&t->peer[p].closed))
+			continue;
+		for (uint32_t i = 0; i < t->lanes * ACCEL_WAYS; i++)
+			wake(t, p,
+			     &board_line(t->board, t->lanes, p, i / ACCEL_WAYS, i % ACCEL_WAYS)
+				      ->round);
+	}
+	for (int p = 0; p < t->world; p++)
+		while (is_read_by(t, p) && accel_now_ns() < deadline)
+			accel_futex_wait(&t->peer[p].board->left, 0, GOODBYE_SLICE_NS);
+}
+
+static void shm_close(struct accel_transport *t, int peer)
+{
+	if (peer >= 0) {
+		accel_store_release(&board_peer(t->board, t->lanes, peer)->masked, 1);
+		accel_fence();
+		accel_store_release(&t->peer[peer].closed, 1);
+		return;
+	}
+	if (!accel_object_is_inherited(&t->ep->obj))
+		say_goodbye(t);
+	for (int p = 0; p < t->world; p++)
+		accel_region_put(t->peer[p].window);
+	free(t);
+}
+
+const struct accel_transport_ops accel_shm_ops = {
+	.name = "shm",
+	.open = shm_open,
+	.connect = shm_connect,
+	.reg = shm_reg,
+	.dereg = shm_dereg,
+	.reach = shm_reach,
+	.send = shm_send,
+	.poll = shm_poll,
+	.close = shm_close,
+};

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * What the EP protocol asks of a way to reach a peer: eight calls. shm implements them by letting
+ * the peer map this rank's memory; a NIC by writing into the peer's window. The protocol above is
+ * the same: data, then a signal that counts it.
+ *
+ * The difference shows in one place: reach() gives an address for a peer's memory where loads get
+ * there (shm), and is NULL in the table where they do not; then send() has already moved the rows
+ * into the peer's window, slot by slot.
+ */
+#ifndef ACCEL_TRANSPORT_H
+#define ACCEL_TRANSPORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct accel_ep;
+struct accel_region;
+struct accel_transport;
+
+enum accel_way {
+	ACCEL_WAY_DISPATCH = 0,
+	ACCEL_WAY_COMBINE = 1,
+	ACCEL_WAYS = 2, /* that carry signals */
+	/* This rank has read all results of the round: for destroy alone, no message of its own. */
+	ACCEL_WAY_DONE = 2,
+};
+
+/*
+ * What a signal says, in both directions; all offsets in bytes. Read from shared memory once, then
+ * checked. dispatch: count rows for this peer; their records (ep_layout.h) are at meta in the
+ * sender's window; the row of token t is at
+ *           region:offset + t * stride, its scales at scale_region:scale_offset + t * scale_stride.
+ * combine:  count results for this peer; y row i is at region:offset + i * stride. RANK: rows
+ *           base..base + count - 1 in slot order.
+ *           EXPERT: meta in the sender's window holds, row by row, the uint32 y row of each entry
+ *           of those count rows.
+ */
+struct accel_signal {
+	uint64_t meta;
+	uint64_t region;
+	uint64_t offset;
+	uint64_t scale_region;
+	uint64_t scale_offset;
+	uint32_t stride;
+	uint32_t scale_stride;
+	uint32_t count;
+	uint32_t base;
+};
+
+struct accel_transport_ops {
+	const char *name;
+	/* The local side, for one EP context whose window exists. */
+	int (*open)(struct accel_ep *ep, struct accel_transport **transport);
+	/* The other side: its window's region and the incarnation its signals must bear. */
+	int (*connect)(struct accel_transport *transport, int peer, uint64_t region,
+		       uint64_t incarnation);
+	/* Let the peer use a region of this rank; fast when it may already. */
+	int (*reg)(struct accel_transport *transport, int peer, struct accel_region *region);
+	/* The region goes away; every peer forgets it. */
+	void (*dereg)(struct accel_transport *transport, struct accel_region *region);
+	/* The peer's region, with a reference for the caller, mapped for loads. */
+	int (*reach)(struct accel_transport *transport, int peer, uint64_t region,
+		     struct accel_region **mapped);
+	/* Rows (where they must move), then the signal. ACCEL_WAY_DONE: peer -1, signal NULL. */
+	int (*send)(struct accel_transport *transport, int peer, uint32_t lane, enum accel_way way,
+		    uint32_t round, const struct accel_signal *signal);
+	/*
+	 * Has the peer's signal of this round come? Sleeps up to sleep_ns for it (0: looks). 1 yes,
+	 * *signal written; 0 not yet;
+	 * -ESTALE the peer has masked this rank; -ESHUTDOWN it has left, signal->meta its last
+	 * round there; -ECONNRESET it is dead; -EPROTO its channel speaks nonsense. With
+	 * ACCEL_WAY_DONE, after the peer's rows were read: -ESTALE if it has masked this rank, so
+	 * that they may be torn, else 0; signal NULL.
+	 */
+	int (*poll)(struct accel_transport *transport, int peer, uint32_t lane, enum accel_way way,
+		    uint32_t round, int64_t sleep_ns, struct accel_signal *signal);
+	/* peer >= 0: fence it, tell it, never touch it again. -1: say goodbye to all and free. */
+	void (*close)(struct accel_transport *transport, int peer);
+};
+
+extern const struct accel_transport_ops accel_shm_ops;
+
+#endif
