@@ -5,6 +5,11 @@
 #include "kernels/kernels.h"
 #include "kernels/ref/ref.h"
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
+#include <string.h>
+
 static bool can_always(void)
 {
 	return true;
@@ -13,7 +18,11 @@ static bool can_always(void)
 #ifdef __x86_64__
 static bool can_avx2(void)
 {
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+	unsigned eax, ebx, ecx, edx;
+
+	/* clang 14's __builtin_cpu_supports() does not know F16C. */
+	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+	       __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
 #endif
 

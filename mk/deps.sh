@@ -16,6 +16,7 @@ build gcc                   command -v "$CC" ld ar objcopy
 build libc6-dev             has_header stdio.h
 build libjansson-dev        has_header jansson.h
 demo  python3-numpy         python3 -c 'import numpy'
+demo  libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
 check python3-numpy         python3 -c 'import numpy'
 check perl                  command -v prove
 check g++                   command -v g++

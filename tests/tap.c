@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * The TAP runner behind tap.h: main(), the list of tests and the checks. Not thread-safe but for tap_check. Failed checks
- * are counted in shared memory, so that those of a forked child count too.
+ * The TAP runner behind tap.h: main(), the list of tests and the checks. Not thread-safe but for
+ * tap_check. Failed checks are counted in shared memory, so that those of a forked child count too.
  */
 #include "tap.h"
 
