@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Measuring one case; see perf_case.h. A sample: the producers write every line of the rows
+ * again, all meet, each notes the time, does its part, notes the time, and all meet again, so
+ * that nobody's next step disturbs another's.
+ */
+#include "perf_case.h"
+
+#include "perf_floor.h"
+#include "perf_machine.h"
+#include "perf_rows.h"
+
+#include <accel/accel_ep.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	RECEIVES = 2, /* PERF_IN_PLACE, PERF_LANDED */
+	/* Of a rank, over routings: making rows and comparing them takes longer than moving them. */
+	CHECKED_TOKENS_MAX = 4096,
+};
+
+struct side { /* what one rank has */
+	const struct perf_case *c;
+	struct perf_case_out *out;
+	struct perf_rank *self;
+	const struct k_ops *ops;
+	struct accel_device *dev;
+	struct accel_group *group;
+	struct accel_buffer *buffer[2];
+	uint8_t *x;
+	float *scales;
+	int32_t *ids[PERF_ROUTINGS];
+	float *weights[PERF_ROUTINGS];
+	uint16_t *sums, *expected; /* [T,H] */
+	struct perf_floor *floor;
+	struct accel_ep *ep[RECEIVES];
+	uint16_t *y[RECEIVES];
+	struct perf_stamp unused; /* of tracks the case does not have */
+};
+
+static const char *const receive_name[RECEIVES] = {"in place", "landed"};
+
+size_t perf_case_out_bytes(const struct perf_case *c)
+{
+	return sizeof(struct perf_case_out) +
+	       sizeof(struct perf_stamp) * PERF_TRACKS * c->samples * (size_t)c->world;
+}
+
+struct perf_stamp *perf_case_stamps(const struct perf_case *c, struct perf_case_out *out,
+				    unsigned track, unsigned sample)
+{
+	return &out->stamp[((size_t)track * c->samples + sample) * (size_t)c->world];
+}
+
+static void ep_opts(const struct perf_case *c, enum perf_method receive, struct accel_ep_opts *opts)
+{
+	*opts = (struct accel_ep_opts){
+		.size = sizeof(*opts),
+		.dtype = c->rows == PERF_ROWS_BF16 ? ACCEL_DTYPE_BF16 : ACCEL_DTYPE_FP8_E4M3,
+		.receive = receive == PERF_LANDED ? ACCEL_RECEIVE_LANDED : ACCEL_RECEIVE_IN_PLACE,
+		.combine_input = c->by_expert ? ACCEL_COMBINE_EXPERT : ACCEL_COMBINE_RANK,
+		.lanes = 1,
+		.huge = c->huge ? ACCEL_HUGE_NEED : ACCEL_HUGE_NEVER,
+	};
+}
+
+uint64_t perf_case_bytes(const struct perf_case *c, char *why, size_t why_bytes)
+{
+	uint64_t routing = (uint64_t)c->tokens *
+			   (8 * (uint64_t)c->topk * PERF_ROUTINGS + 4 * (uint64_t)c->experts);
+	uint64_t bytes = perf_floor_bytes(c) + routing;
+
+	/* x, its scales, the sums and what they should be */
+	bytes += c->tokens * (perf_row_bytes(c) + perf_scale_bytes(c) + 3 * perf_wide_bytes(c));
+	for (int m = 0; m < RECEIVES; m++) {
+		struct accel_ep_sizes sizes = {.size = sizeof(sizes)};
+		struct accel_error error = {.size = sizeof(error)};
+		struct accel_ep_opts opts;
+
+		if (!(c->methods & 1u << m))
+			continue;
+		ep_opts(c, (enum perf_method)m, &opts);
+		if (accel_ep_size_get(0, c->world, c->hidden, c->topk, c->experts, c->tokens, &opts,
+				      &sizes)) {
+			accel_error_get(NULL, &error);
+			snprintf(why, why_bytes, "%s", error.text);
+			return 0;
+		}
+		bytes += sizes.total_bytes;
+	}
+	return bytes * (uint64_t)c->world;
+}
+
+/* ---- setting up ---- */
+
+static void must(struct side *s, int rc, const void *obj, int code, const char *what)
+{
+	struct accel_error error = {.size = sizeof(error)};
+
+	if (rc >= 0)
+		return;
+	accel_error_get(obj, &error);
+	perf_rank_fail(s->self, code, "%s: %s", what,
+		       error.code == rc ? error.text : strerror(-rc));
+}
+
+static void *private_memory(struct side *s, size_t bytes)
+{
+	void *memory = perf_private_map(bytes, s->c->huge);
+
+	if (!memory)
+		perf_rank_fail(s->self, PERF_MISSING, "no memory for %zu bytes%s", bytes,
+			       s->c->huge
+				       ? " of 2 MiB pages; reserve some with sysctl vm.nr_hugepages"
+				       : "");
+	return memory;
+}
+
+static void *shared_rows(struct side *s, int which, size_t bytes)
+{
+	const struct accel_buffer_opts opts = {
+		.size = sizeof(opts), .huge = s->c->huge ? ACCEL_HUGE_NEED : ACCEL_HUGE_NEVER};
+
+	must(s, accel_buffer_create(s->dev, bytes ? bytes : 1, &opts, &s->buffer[which]), NULL,
+	     PERF_MISSING, "accel_buffer_create");
+	return accel_buffer_addr(s->buffer[which]);
+}
+
+static void make_rows(struct side *s)
+{
+	const struct perf_case *c = s->c;
+	bool wide = c->rows != PERF_ROWS_FP8;
+	size_t row_bytes = wide ? perf_wide_bytes(c) : perf_row_bytes(c);
+
+	s->x = shared_rows(s, 0, c->tokens * row_bytes);
+	s->scales = wide ? NULL : shared_rows(s, 1, c->tokens * perf_scale_bytes(c));
+	for (uint32_t t = 0; t < c->tokens; t++) {
+		if (wide)
+			perf_row_make(c, s->self->rank, t, PERF_TAG_INPUT,
+				      (uint16_t *)(s->x + t * row_bytes));
+		else
+			perf_row_travelling(c, s->self->rank, t, s->x + t * row_bytes,
+					    s->scales + t * perf_blocks(c));
+	}
+}
+
+static void count_routing(struct side *s, const int32_t *ids)
+{
+	const struct perf_case *c = s->c;
+	uint64_t rows = 0;
+
+	for (uint32_t t = 0; t < c->tokens; t++) {
+		bool goes[PERF_RANKS_MAX] = {false};
+
+		for (uint32_t k = 0; k < c->topk; k++) {
+			int owner = perf_owner(c, ids[(size_t)t * c->topk + k]);
+
+			rows += !goes[owner];
+			goes[owner] = true;
+		}
+	}
+	atomic_fetch_add(&s->out->rows, rows);
+	atomic_fetch_add(&s->out->entries, (uint64_t)c->tokens * c->topk);
+}
+
+static void make_routings(struct side *s)
+{
+	const struct perf_case *c = s->c;
+	size_t choices = (size_t)c->tokens * c->topk;
+	float *logits = calloc((size_t)c->tokens * c->experts, sizeof(*logits));
+
+	for (unsigned i = 0; i < PERF_ROUTINGS; i++) {
+		s->ids[i] = calloc(choices, sizeof(*s->ids[i]));
+		s->weights[i] = calloc(choices, sizeof(*s->weights[i]));
+		if (!logits || !s->ids[i] || !s->weights[i])
+			perf_rank_fail(s->self, PERF_MISSING,
+				       "no memory for the routing of %u tokens", c->tokens);
+		if (perf_routing_make(c, s->ops, s->self->rank, i, logits, s->ids[i],
+				      s->weights[i]))
+			perf_rank_fail(s->self, PERF_USAGE,
+				       "the kept groups hold fewer experts than a token chooses");
+		count_routing(s, s->ids[i]);
+	}
+	free(logits);
+}
+
+static void make_context(struct side *s, enum perf_method m)
+{
+	const struct perf_case *c = s->c;
+	struct accel_ep_output output = {.size = sizeof(output)};
+	struct accel_ep_info info = {.size = sizeof(info)};
+	struct accel_ep_opts opts;
+
+	ep_opts(c, m, &opts);
+	must(s,
+	     accel_ep_create(s->group, c->hidden, c->topk, c->experts, c->tokens, &opts, &s->ep[m]),
+	     NULL, PERF_MISSING, "accel_ep_create");
+	must(s, accel_ep_output_get(s->ep[m], 0, &output), s->ep[m], PERF_FAIL,
+	     "accel_ep_output_get");
+	s->y[m] = output.y;
+	accel_ep_info_get(s->ep[m], &info);
+	s->out->page_bytes = info.window_page_bytes;
+}
+
+static void set_up(struct side *s)
+{
+	struct accel_group_opts opts = {
+		.size = sizeof(opts), .allgather = perf_rank_allgather, .allgather_arg = s->self};
+	struct accel_group_info info = {.size = sizeof(info)};
+	size_t sums_bytes = s->c->tokens * perf_wide_bytes(s->c);
+
+	s->ops = k_ops_get(NULL);
+	must(s, accel_device_open("host", &s->dev), NULL, PERF_MISSING, "accel_device_open");
+	must(s, accel_group_create(s->dev, s->self->rank, s->self->world, &opts, &s->group), NULL,
+	     PERF_MISSING, "accel_group_create");
+	accel_group_info_get(s->group, &info);
+	snprintf(s->out->transport, sizeof(s->out->transport), "%s", info.transport);
+	s->sums = private_memory(s, sums_bytes);
+	s->expected = private_memory(s, sums_bytes);
+	make_rows(s);
+	make_routings(s);
+	if (s->c->methods & 1u << PERF_FLOOR &&
+	    perf_floor_create(s->c, s->ops, s->self->rank, &s->floor))
+		perf_rank_fail(s->self, PERF_MISSING, "no memory for the floors");
+	for (int m = 0; m < RECEIVES; m++)
+		if (s->c->methods & 1u << m)
+			make_context(s, (enum perf_method)m);
+}
+
+static void tear_down(struct side *s)
+{
+	for (int m = 0; m < RECEIVES; m++)
+		accel_ep_destroy(s->ep[m]);
+	accel_group_destroy(s->group);
+	accel_buffer_destroy(s->buffer[0]);
+	accel_buffer_destroy(s->buffer[1]);
+	accel_device_close(s->dev);
+}
+
+/* ---- the steps of a round ---- */
+
+static void dispatch(struct side *s, enum perf_method m, unsigned routing,
+		     struct accel_ep_recv *recv)
+{
+	const struct accel_ep_input input = {
+		.size = sizeof(input),
+		.tokens = s->c->tokens,
+		.x_dtype = s->c->rows == PERF_ROWS_FP8 ? ACCEL_DTYPE_FP8_E4M3 : ACCEL_DTYPE_BF16,
+		.x = s->x,
+		.scales = s->scales,
+		.topk_idx = s->ids[routing],
+		.topk_weights = s->weights[routing],
+	};
+
+	must(s, accel_ep_dispatch(s->ep[m], 0, &input, -1, recv), s->ep[m], PERF_FAIL,
+	     "accel_ep_dispatch");
+}
+
+static void combine(struct side *s, enum perf_method m)
+{
+	must(s, accel_ep_combine(s->ep[m], 0, NULL, -1, s->sums, 0, NULL), s->ep[m], PERF_FAIL,
+	     "accel_ep_combine");
+}
+
+static void run_experts(struct side *s, enum perf_method m, const struct accel_ep_recv *recv)
+{
+	for (uint32_t n = 0; n < recv->rows; n++)
+		perf_identity(s->c, s->ops, recv->row[n], recv->scale ? recv->scale[n] : NULL,
+			      s->y[m] + (size_t)n * s->c->hidden);
+}
+
+static uint32_t result_rows(const struct side *s, const struct accel_ep_recv *recv)
+{
+	return s->c->by_expert ? recv->entries : recv->rows;
+}
+
+/* ---- checking ---- */
+
+static void check_received(struct side *s, enum perf_method m, const struct accel_ep_recv *recv)
+{
+	const struct perf_case *c = s->c;
+	uint8_t row[2 * ACCEL_HIDDEN_MAX];
+	float scales[ACCEL_HIDDEN_MAX / 128];
+
+	for (uint32_t n = 0; n < recv->rows; n++) {
+		perf_row_travelling(c, recv->src_rank[n], (uint32_t)recv->src_token[n], row,
+				    scales);
+		if (memcmp(recv->row[n], row, perf_row_bytes(c)) ||
+		    (recv->scale && memcmp(recv->scale[n], scales, perf_scale_bytes(c))))
+			perf_rank_fail(
+				s->self, PERF_FAIL,
+				"received %s, row %u is not token %d of rank %d as it was sent",
+				receive_name[m], n, recv->src_token[n], recv->src_rank[n]);
+	}
+}
+
+/* Rows that tell their token and expert, so that a sum of the wrong ones is seen. */
+static void return_tagged(struct side *s, enum perf_method m, const struct accel_ep_recv *recv)
+{
+	for (uint32_t i = 0; i < result_rows(s, recv); i++) {
+		uint32_t n = s->c->by_expert ? recv->expert_row[i] : i;
+		int tag = s->c->by_expert ? (int)recv->expert_k[i] : s->self->rank;
+
+		perf_row_make(s->c, recv->src_rank[n], (uint32_t)recv->src_token[n], tag,
+			      s->y[m] + (size_t)i * s->c->hidden);
+	}
+}
+
+static void check_sums(struct side *s, const char *method, bool echo, unsigned routing)
+{
+	const struct perf_case *c = s->c;
+
+	if (perf_expect(c, s->self->rank, echo, s->ids[routing], s->weights[routing], s->expected))
+		perf_rank_fail(s->self, PERF_MISSING, "no memory to check the results with");
+	for (uint32_t t = 0; t < c->tokens; t++)
+		if (memcmp(s->sums + (size_t)t * c->hidden, s->expected + (size_t)t * c->hidden,
+			   perf_wide_bytes(c)))
+			perf_rank_fail(s->self, PERF_FAIL,
+				       "%s, %s: the sum of token %u differs from the reference",
+				       echo ? "echo" : "combine", method, t);
+	memset(s->sums, 0, c->tokens * perf_wide_bytes(c));
+}
+
+static void check_accel(struct side *s, enum perf_method m, unsigned routing)
+{
+	struct accel_ep_recv recv = {.size = sizeof(recv)};
+
+	dispatch(s, m, routing, &recv);
+	check_received(s, m, &recv);
+	return_tagged(s, m, &recv);
+	combine(s, m);
+	check_sums(s, receive_name[m], false, routing);
+	if (!perf_case_has(s->c, PERF_ECHO, m))
+		return;
+	dispatch(s, m, routing, &recv);
+	run_experts(s, m, &recv);
+	combine(s, m);
+	check_sums(s, receive_name[m], true, routing);
+}
+
+static void check_floor(struct side *s, unsigned routing)
+{
+	perf_floor_dispatch(s->floor, s->ids[routing], s->weights[routing]);
+	if (!perf_floor_is_dispatched(s->floor))
+		perf_rank_fail(s->self, PERF_FAIL, "the floor of dispatch did not copy every row");
+	if (!perf_case_has(s->c, PERF_ECHO, PERF_FLOOR))
+		return;
+	perf_floor_echo(s->floor, s->ids[routing], s->sums);
+	check_sums(s, "floor", true, routing);
+}
+
+static void check(struct side *s)
+{
+	const struct perf_case *c = s->c;
+	unsigned routings = c->tokens ? CHECKED_TOKENS_MAX / c->tokens : PERF_ROUTINGS;
+
+	for (unsigned i = 0; i < PERF_ROUTINGS && i < c->samples && (!i || i < routings); i++) {
+		for (int m = 0; m < RECEIVES; m++)
+			if (s->ep[m])
+				check_accel(s, (enum perf_method)m, i);
+		if (s->floor)
+			check_floor(s, i);
+	}
+}
+
+/* ---- timing ---- */
+
+struct sample { /* being taken */
+	struct side *s;
+	struct accel_ep *ep; /* NULL: a floor */
+	struct perf_moved *moved;
+	struct perf_stamp *stamp;
+	struct accel_ep_stats before;
+};
+
+static void sample_begin(struct sample *sample, struct side *s, enum perf_op op, enum perf_method m,
+			 unsigned number)
+{
+	unsigned track = perf_track(op, m);
+	bool wanted = perf_case_has(s->c, op, m);
+
+	sample->s = s;
+	sample->ep = m == PERF_FLOOR || !wanted ? NULL : s->ep[m];
+	sample->moved = &s->out->moved[track];
+	sample->stamp = wanted ? perf_case_stamps(s->c, s->out, track, number) + s->self->rank
+			       : &s->unused;
+	sample->before = (struct accel_ep_stats){.size = sizeof(sample->before)};
+	if (sample->ep)
+		accel_ep_stats_get(sample->ep, &sample->before);
+	perf_rank_meet(s->self);
+	sample->stamp->begin_ns = perf_now_ns();
+}
+
+static void sample_end(struct sample *sample)
+{
+	struct accel_ep_stats after = {.size = sizeof(after)};
+
+	sample->stamp->end_ns = perf_now_ns();
+	perf_rank_meet(sample->s->self);
+	if (!sample->ep)
+		return;
+	accel_ep_stats_get(sample->ep, &after);
+	atomic_fetch_add(&sample->moved->bytes_wire, after.bytes_wire - sample->before.bytes_wire);
+	atomic_fetch_add(&sample->moved->bytes_landed,
+			 after.bytes_landed - sample->before.bytes_landed);
+	atomic_fetch_add(&sample->moved->bytes_quantised,
+			 after.bytes_quantised - sample->before.bytes_quantised);
+	atomic_fetch_add(&sample->moved->bytes_staged,
+			 after.bytes_staged - sample->before.bytes_staged);
+	atomic_fetch_add(&sample->moved->maps, after.maps - sample->before.maps);
+	atomic_fetch_add(&sample->moved->work_requests,
+			 after.work_requests - sample->before.work_requests);
+}
+
+static void rewrite_x(struct side *s)
+{
+	const struct perf_case *c = s->c;
+
+	perf_rewrite(s->x, c->tokens * (s->scales ? perf_row_bytes(c) : perf_wide_bytes(c)));
+	if (s->scales)
+		perf_rewrite(s->scales, c->tokens * perf_scale_bytes(c));
+}
+
+static void sample_accel(struct side *s, enum perf_method m, unsigned number)
+{
+	struct accel_ep_recv recv = {.size = sizeof(recv)};
+	unsigned routing = number % PERF_ROUTINGS;
+	struct sample sample;
+
+	rewrite_x(s);
+	sample_begin(&sample, s, PERF_DISPATCH, m, number);
+	dispatch(s, m, routing, &recv);
+	sample_end(&sample);
+
+	perf_rewrite(s->y[m], result_rows(s, &recv) * perf_wide_bytes(s->c));
+	sample_begin(&sample, s, PERF_COMBINE, m, number);
+	combine(s, m);
+	sample_end(&sample);
+
+	if (!perf_case_has(s->c, PERF_ECHO, m))
+		return;
+	rewrite_x(s);
+	sample_begin(&sample, s, PERF_ECHO, m, number);
+	dispatch(s, m, routing, &recv);
+	run_experts(s, m, &recv);
+	combine(s, m);
+	sample_end(&sample);
+}
+
+static void sample_floor_op(struct side *s, enum perf_op op, unsigned number)
+{
+	const int32_t *ids = s->ids[number % PERF_ROUTINGS];
+	const float *weights = s->weights[number % PERF_ROUTINGS];
+	struct sample sample;
+
+	if (!perf_case_has(s->c, op, PERF_FLOOR))
+		return;
+	if (op == PERF_COMBINE)
+		perf_floor_lists(s->floor, ids, weights);
+	perf_floor_rewrite(s->floor, op);
+	sample_begin(&sample, s, op, PERF_FLOOR, number);
+	if (op == PERF_DISPATCH)
+		perf_floor_dispatch(s->floor, ids, weights);
+	else if (op == PERF_COMBINE)
+		perf_floor_combine(s->floor, s->sums);
+	else if (op == PERF_ECHO)
+		perf_floor_echo(s->floor, ids, s->sums);
+	else
+		perf_floor_quant(s->floor);
+	sample_end(&sample);
+}
+
+static void body(struct perf_rank *self, void *arg)
+{
+	struct side s = *(struct side *)arg;
+
+	s.self = self;
+	set_up(&s);
+	check(&s);
+	for (unsigned number = 0; number < s.c->samples; number++) {
+		for (int m = 0; m < RECEIVES; m++)
+			if (s.ep[m])
+				sample_accel(&s, (enum perf_method)m, number);
+		for (int op = 0; op < PERF_OPS && s.floor; op++)
+			sample_floor_op(&s, (enum perf_op)op, number);
+	}
+	tear_down(&s);
+}
+
+int perf_case_run(const struct perf_case *c, struct perf_case_out *out)
+{
+	struct side side = {.c = c, .out = out};
+
+	return perf_ranks_run(c->world, body, &side);
+}

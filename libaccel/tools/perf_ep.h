@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * `accel-perf ep`: the exchange of expert parallelism between ranks of this host, beside its
+ * floors.
+ */
+#ifndef ACCEL_PERF_EP_H
+#define ACCEL_PERF_EP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+	PERF_TOKENS_LIST_MAX = 16,
+};
+
+struct perf_ep_opts {
+	uint32_t tokens[PERF_TOKENS_LIST_MAX], tokens_count;
+	uint32_t ranks, hidden, experts, topk, groups, groups_kept;
+	uint32_t samples; /* 0: by tokens */
+	uint32_t runs;
+	uint64_t seed;
+	unsigned receive; /* bits: enum perf_method */
+	unsigned rows;	  /* bits: enum perf_rows */
+	bool by_rank, by_expert, huge;
+	const char *json;
+};
+
+/* -1: go on; else the exit code: help was printed, or what is wrong with an option. */
+int perf_ep_opts_parse(int argc, char **argv, struct perf_ep_opts *opts);
+
+/* Parse, measure, print the table and the bars, write the JSON if asked; an exit code. */
+int perf_ep_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * Ranks of a measurement: forked processes, each pinned to the core (rank mod cores), that meet
+ * at a barrier in shared memory. A rank that cannot go on says why and ends; the others then end
+ * at their next meeting.
+ */
+#ifndef ACCEL_PERF_RANKS_H
+#define ACCEL_PERF_RANKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	PERF_RANKS_MAX = 64,
+};
+
+/* Exit codes of accel-perf. */
+enum {
+	PERF_PASS = 0,
+	PERF_FAIL = 1, /* a bar was missed or a result is wrong */
+	PERF_USAGE = 2,
+	PERF_MISSING = 3, /* something that the measurement needs is not there */
+};
+
+struct perf_meeting;
+
+struct perf_rank {
+	int rank, world;
+	struct perf_meeting *meeting;
+};
+
+/* Zeroed memory that processes forked from here on share; NULL: none to be had. */
+void *perf_shared_map(size_t bytes);
+void perf_shared_unmap(void *map, size_t bytes);
+
+/* Cores this process may use; count. */
+int perf_cores(void);
+
+/*
+ * How long a cache line takes from core to core, one way: tells cores that share a cache from
+ * others. 0: there is one core.
+ */
+int64_t perf_hand_over_ns(void);
+
+/*
+ * Run body as each of @world ranks; PERF_PASS, or the exit code of the first rank that failed and
+ * has said so.
+ */
+int perf_ranks_run(int world, void (*body)(struct perf_rank *self, void *arg), void *arg);
+
+/* Returns when all ranks are here. */
+void perf_rank_meet(struct perf_rank *self);
+
+/* The callback of struct accel_group_opts; arg: struct perf_rank. */
+int perf_rank_allgather(void *arg, const void *mine, void *all, size_t bytes);
+
+void perf_rank_fail(struct perf_rank *self, int code, const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 3, 4)));
+
+#endif
