@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Ranks as processes or threads; see ranks.h. What they share lies in one anonymous mapping made
+ * before they start: events (futex words), process ids, and the places where the allgather callback
+ * meets.
+ */
+#define _GNU_SOURCE
+#include "ranks.h"
+
+#include "tap.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	LIMIT_S = 60,
+	AWAIT_S = 30,
+	GATHER_BYTES_MAX = 16384, /* a rank's part of an allgather */
+};
+
+struct place { /* where the ranks of one group gather */
+	_Atomic uint32_t arrived, rounds;
+	uint8_t part[RANKS_MAX * GATHER_BYTES_MAX];
+};
+
+struct seat { /* allgather_arg */
+	struct place *place;
+	int rank, world;
+};
+
+struct ranks_shared {
+	_Atomic uint32_t event[RANKS_EVENTS];
+	_Atomic pid_t pid[RANKS_MAX];
+	_Atomic bool done[RANKS_MAX];
+	uint16_t port;
+	char name[RANKS_GROUPS][16];
+	struct seat seat[RANKS_GROUPS][RANKS_MAX];
+	struct place place[RANKS_GROUPS];
+};
+
+struct run {
+	struct ranks_ctx *ctx;
+	void (*body)(struct ranks_ctx *ctx, int rank);
+	int rank;
+};
+
+uint64_t ranks_now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void futex_wake(_Atomic uint32_t *word)
+{
+	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Wait until (int32_t)(*word - count) >= 0, that is, until it has reached count. */
+static bool futex_await(_Atomic uint32_t *word, uint32_t count, unsigned limit_s)
+{
+	const uint64_t end_ns = ranks_now_ns() + limit_s * 1000000000ull;
+	uint32_t value;
+
+	while ((int32_t)((value = atomic_load(word)) - count) < 0) {
+		struct timespec step = {.tv_nsec = 100000000};
+
+		if (ranks_now_ns() >= end_ns)
+			return false;
+		syscall(SYS_futex, word, FUTEX_WAIT, value, &step, NULL, 0);
+	}
+	return true;
+}
+
+void ranks_raise(struct ranks_ctx *ctx, int event)
+{
+	atomic_fetch_add(&ctx->shared->event[event], 1);
+	futex_wake(&ctx->shared->event[event]);
+}
+
+bool ranks_raised(struct ranks_ctx *ctx, int event, uint32_t count)
+{
+	return atomic_load(&ctx->shared->event[event]) >= count;
+}
+
+bool ranks_await(struct ranks_ctx *ctx, int event, uint32_t count)
+{
+	bool ok = futex_await(&ctx->shared->event[event], count, AWAIT_S);
+
+	return tap_check(ok, __FILE__, __LINE__, "event %d stayed at %u, waiting for %u", event,
+			 atomic_load(&ctx->shared->event[event]), count);
+}
+
+bool ranks_meet(struct ranks_ctx *ctx, int event, uint32_t number, int members)
+{
+	ranks_raise(ctx, event);
+	return ranks_await(ctx, event, number * (uint32_t)members);
+}
+
+pid_t ranks_pid(struct ranks_ctx *ctx, int rank)
+{
+	return atomic_load(&ctx->shared->pid[rank]);
+}
+
+/*
+ * Two meetings: all parts are written before anyone reads, and all are read before anyone writes
+ * the next.
+ */
+static int allgather(void *arg, const void *mine, void *all, size_t bytes)
+{
+	struct seat *seat = arg;
+	struct place *place = seat->place;
+	const uint32_t world = (uint32_t)seat->world;
+	uint32_t round;
+
+	if (bytes > GATHER_BYTES_MAX)
+		return -EMSGSIZE;
+	memcpy(place->part + (size_t)seat->rank * bytes, mine, bytes);
+	for (int meeting = 0; meeting < 2; meeting++) {
+		round = atomic_load(&place->rounds);
+		if (atomic_fetch_add(&place->arrived, 1) + 1 == world) {
+			atomic_store(&place->arrived, 0);
+			atomic_fetch_add(&place->rounds, 1);
+			futex_wake(&place->rounds);
+		} else if (!futex_await(&place->rounds, round + 1, AWAIT_S)) {
+			return -ETIMEDOUT;
+		}
+		if (!meeting)
+			memcpy(all, place->part, bytes * world);
+	}
+	return 0;
+}
+
+void ranks_group_opts(struct ranks_ctx *ctx, int rank, int number, struct accel_group_opts *opts)
+{
+	struct seat *seat = &ctx->shared->seat[number][rank];
+
+	*opts = (struct accel_group_opts){.size = sizeof(*opts), .timeout_ns = 20000000000};
+	if (ctx->store) {
+		opts->master_addr = "127.0.0.1";
+		opts->master_port = ctx->shared->port;
+		opts->name = ctx->shared->name[number];
+		return;
+	}
+	*seat = (struct seat){&ctx->shared->place[number], rank, ctx->world};
+	opts->allgather = allgather;
+	opts->allgather_arg = seat;
+}
+
+int ranks_group_create(struct ranks_ctx *ctx, int rank, int number, struct accel_device **dev,
+		       struct accel_group **group)
+{
+	struct accel_error error = {.size = sizeof(error)};
+	struct accel_group_opts opts;
+	int rc = accel_device_open("host", dev);
+
+	if (rc)
+		return rc;
+	ranks_group_opts(ctx, rank, number, &opts);
+	rc = accel_group_create(*dev, rank, ctx->world, &opts, group);
+	if (rc) {
+		accel_error_get(NULL, &error);
+		tap_diag("rank %d: accel_group_create: %d: %s", rank, rc, error.text);
+		accel_device_close(*dev);
+	}
+	return rc;
+}
+
+uint16_t ranks_free_port(void)
+{
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool ok = fd >= 0 && !bind(fd, (struct sockaddr *)&addr, len) &&
+		  !getsockname(fd, (struct sockaddr *)&addr, &len);
+
+	tap_check(ok, __FILE__, __LINE__, "no free TCP port: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return ntohs(addr.sin_port);
+}
+
+static void *run_rank(void *arg)
+{
+	struct run *run = arg;
+
+	run->body(run->ctx, run->rank);
+	atomic_store(&run->ctx->shared->done[run->rank], true);
+	return NULL;
+}
+
+static bool run_threads(struct run *run, int world, unsigned limit_s)
+{
+	pthread_t thread[RANKS_MAX];
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += limit_s;
+	for (int r = 0; r < world; r++) {
+		if (pthread_create(&thread[r], NULL, run_rank, &run[r])) {
+			puts("Bail out! no more threads");
+			exit(1);
+		}
+	}
+	for (int r = 0; r < world; r++) {
+		if (!pthread_timedjoin_np(thread[r], NULL, &end))
+			continue;
+		for (int hung = 0; hung < world; hung++)
+			if (!atomic_load(&run->ctx->shared->done[hung]))
+				tap_diag("rank %d (a thread) has not ended in %u s", hung, limit_s);
+		puts("Bail out! threads that hang cannot be killed");
+		fflush(stdout);
+		_exit(1);
+	}
+	return true;
+}
+
+/* Every child holds the pipe's write end, so its end of file says that all have gone. */
+static bool await_children(int fd, unsigned limit_s)
+{
+	const uint64_t end_ns = ranks_now_ns() + limit_s * 1000000000ull;
+	struct pollfd end = {.fd = fd, .events = POLLIN};
+
+	for (;;) {
+		uint64_t now_ns = ranks_now_ns();
+
+		if (now_ns >= end_ns)
+			return false;
+		if (poll(&end, 1, (int)((end_ns - now_ns) / 1000000 + 1)) > 0)
+			return true;
+	}
+}
+
+static bool reap(struct ranks_ctx *ctx, pid_t *pid, int world, uint64_t dies, bool in_time,
+		 unsigned limit_s)
+{
+	bool ok = in_time;
+
+	for (int r = 0; r < world; r++) {
+		const bool must_die = dies >> r & 1;
+		int status = 0;
+
+		if (!in_time && !waitpid(pid[r], &status, WNOHANG)) {
+			tap_check(false, __FILE__, __LINE__,
+				  "rank %d (pid %d) has not ended in %u s", r, pid[r], limit_s);
+			kill(pid[r], SIGKILL);
+			waitpid(pid[r], &status, 0);
+			continue;
+		}
+		if (in_time)
+			waitpid(pid[r], &status, 0);
+		if (must_die)
+			ok &= tap_check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
+					__FILE__, __LINE__,
+					"rank %d was to be killed, its status is %#x", r,
+					(unsigned)status);
+		else
+			ok &= tap_check(WIFEXITED(status) && !WEXITSTATUS(status) &&
+						ctx->shared->done[r],
+					__FILE__, __LINE__, "rank %d ended with status %#x", r,
+					(unsigned)status);
+	}
+	return ok;
+}
+
+static bool run_processes(struct run *run, int world, unsigned limit_s, uint64_t dies)
+{
+	pid_t pid[RANKS_MAX];
+	int ends[2];
+	bool ok;
+
+	fflush(NULL);
+	if (pipe(ends)) {
+		puts("Bail out! no pipe");
+		exit(1);
+	}
+	for (int r = 0; r < world; r++) {
+		pid[r] = fork();
+		if (pid[r] < 0) {
+			puts("Bail out! no more processes");
+			exit(1);
+		}
+		if (pid[r] == 0) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			close(ends[0]);
+			atomic_store(&run->ctx->shared->pid[r], getpid());
+			run_rank(&run[r]);
+			exit(0);
+		}
+		atomic_store(&run->ctx->shared->pid[r], pid[r]);
+	}
+	close(ends[1]);
+	ok = reap(run->ctx, pid, world, dies, await_children(ends[0], limit_s), limit_s);
+	close(ends[0]);
+	return ok;
+}
+
+bool ranks_run(const struct ranks_opts *opts, void (*body)(struct ranks_ctx *ctx, int rank))
+{
+	const unsigned limit_s = opts->limit_s ? opts->limit_s : LIMIT_S;
+	const size_t head_bytes = (sizeof(struct ranks_shared) + 4095) / 4096 * 4096;
+	struct ranks_ctx ctx = {opts->world, opts->threads, opts->store, opts->arg, NULL, NULL};
+	struct run run[RANKS_MAX];
+	uint8_t *map;
+	bool ok;
+
+	map = mmap(NULL, head_bytes + opts->area_bytes, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (opts->world > RANKS_MAX || map == MAP_FAILED) {
+		puts("Bail out! more ranks or memory than a run can have");
+		exit(1);
+	}
+	ctx.shared = (struct ranks_shared *)map;
+	ctx.area = map + head_bytes;
+	ctx.shared->port = opts->store ? ranks_free_port() : 0;
+	for (int number = 0; number < RANKS_GROUPS; number++)
+		snprintf(ctx.shared->name[number], sizeof(ctx.shared->name[number]), "group%d",
+			 number);
+	for (int r = 0; r < opts->world; r++)
+		run[r] = (struct run){&ctx, body, r};
+	ok = opts->threads ? run_threads(run, opts->world, limit_s)
+			   : run_processes(run, opts->world, limit_s, opts->dies);
+	munmap(map, head_bytes + opts->area_bytes);
+	return ok;
+}
