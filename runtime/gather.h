@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * Bring every rank's results to rank 0, through the library itself: bytes travel as rows of tokens
+ * that all choose the one expert of rank 0. So it works under every launcher and transport that the
+ * layer works under.
+ */
+#ifndef ACCEL_RUNTIME_GATHER_H
+#define ACCEL_RUNTIME_GATHER_H
+
+#include <accel/accel_ep.h>
+
+#include "error.h"
+
+struct moe_gather {
+	struct accel_ep *ep;
+	struct accel_buffer *buffer;
+	int rank, world;
+	void *out;
+};
+
+/** moe_gather_init - collective; 0 or what libaccel returns */
+int moe_gather_init(struct moe_gather *gather, struct accel_device *dev, struct accel_group *group,
+		    int64_t timeout_ns, struct moe_error *err);
+void moe_gather_fini(struct moe_gather *gather);
+
+/**
+ * moe_gather_run - collective
+ * @mine:  [bytes] of this rank; the same size on all
+ * @all:   [world, bytes] on rank 0; not touched elsewhere
+ */
+int moe_gather_run(struct moe_gather *gather, const void *mine, size_t bytes, void *all,
+		   struct moe_error *err);
+
+#endif

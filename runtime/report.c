@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * The table and the JSON document of a run; times are medians of nothing: one timed pass of each
+ * layer.
+ */
+#define _GNU_SOURCE 1 /* strerrorname_np */
+#include "report.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+static const uint8_t *record_of(const struct moe_report *r, uint32_t layer, uint32_t rank)
+{
+	return r->records + ((size_t)layer * r->world + rank) * r->record->bytes;
+}
+
+static const struct moe_record_head *head_of(const struct moe_report *r, uint32_t layer,
+					     uint32_t rank)
+{
+	return (const struct moe_record_head *)record_of(r, layer, rank);
+}
+
+/* A layer takes as long as its slowest rank. */
+static uint64_t layer_ns(const struct moe_report *r, uint32_t layer)
+{
+	uint64_t max = 0;
+
+	for (uint32_t rank = 0; rank < r->world; rank++)
+		if (head_of(r, layer, rank)->times.total_ns > max)
+			max = head_of(r, layer, rank)->times.total_ns;
+	return max;
+}
+
+static struct moe_record_head sum_of(const struct moe_report *r, uint32_t layer)
+{
+	struct moe_record_head sum = {0};
+
+	for (uint32_t rank = 0; rank < r->world; rank++) {
+		const struct moe_record_head *head = head_of(r, layer, rank);
+
+		sum.tokens += head->tokens;
+		sum.incomplete += head->incomplete;
+		sum.bytes_wire += head->bytes_wire;
+		sum.bytes_landed += head->bytes_landed;
+		sum.bytes_quantised += head->bytes_quantised;
+		sum.bytes_staged += head->bytes_staged;
+		sum.maps += head->maps;
+		sum.work_requests += head->work_requests;
+	}
+	return sum;
+}
+
+static double tokens_per_s(const struct moe_report *r)
+{
+	uint64_t ns = 0;
+
+	for (uint32_t l = 0; l < r->opts->layer_count; l++)
+		ns += layer_ns(r, l);
+	return ns ? sum_of(r, 0).tokens * 1e9 / (double)ns : 0;
+}
+
+/* The share of all (token, expert) choices that the busiest expert has. */
+static double hottest_share(const struct moe_report *r, uint32_t layer)
+{
+	uint64_t hottest = 0, all = 0;
+
+	for (uint32_t rank = 0; rank < r->world; rank++) {
+		const uint64_t *tokens = (const void *)(record_of(r, layer, rank) +
+							r->record->recv_tokens);
+
+		for (uint32_t slot = 0; slot < r->record->slots_max; slot++) {
+			all += tokens[slot];
+			if (tokens[slot] > hottest)
+				hottest = tokens[slot];
+		}
+	}
+	return all ? (double)hottest / (double)all : 0;
+}
+
+static bool check_passed(const struct moe_check *check)
+{
+	return !check->done ||
+	       (check->routing_equal && check->bits_equal && check->rel_l2_max <= MOE_BAR_REL_L2);
+}
+
+bool moe_report_passed(const struct moe_report *r)
+{
+	if (r->failure)
+		return false;
+	for (uint32_t l = 0; l < r->opts->layer_count; l++)
+		if (!check_passed(&r->checks[l]) || sum_of(r, l).incomplete)
+			return false;
+	return true;
+}
+
+/* ---- the table ---- */
+
+static void print_check(const struct moe_check *check)
+{
+	if (!check->done)
+		return;
+	printf("  check: %s",
+	       check->routing_equal ? "" : "routing differs from one process's: FAIL; ");
+	if (check->bits_equal)
+		printf("bit-equal to one process");
+	else
+		printf("%" PRIu64 " rows differ from one process: FAIL", check->rows_differ);
+	if (check->near_ties)
+		printf("; %u near ties in the routing", check->near_ties);
+	printf("\n  %u rows against the plain kernels: relative L2 error max %.1e, mean %.1e (bar %.0e)%s, "
+	       "largest error %.1e\n",
+	       check->rows, check->rel_l2_max, check->rel_l2_mean, MOE_BAR_REL_L2,
+	       check->rel_l2_max <= MOE_BAR_REL_L2 ? "" : ": FAIL", check->max_abs);
+}
+
+static void print_layer(const struct moe_report *r, uint32_t layer)
+{
+	struct moe_record_head sum = sum_of(r, layer);
+
+	printf("\nlayer %u: %u tokens in %.2f ms, busiest expert has %.1f %% of the choices\n",
+	       r->opts->layers[layer], sum.tokens, (double)layer_ns(r, layer) * 1e-6,
+	       100 * hottest_share(r, layer));
+	printf("  rank  tokens   rows  experts    gate ms  dispatch ms  shared ms  experts ms  combine ms  total ms\n");
+	for (uint32_t rank = 0; rank < r->world; rank++) {
+		const struct moe_record_head *h = head_of(r, layer, rank);
+
+		printf("  %4u  %6u %6u  %7u  %9.3f  %11.3f  %9.3f  %10.3f  %10.3f  %8.3f\n", rank,
+		       h->tokens, h->rows_received, h->experts_active,
+		       (double)h->times.gate_ns * 1e-6, (double)h->times.dispatch_ns * 1e-6,
+		       (double)h->times.shared_ns * 1e-6, (double)h->times.experts_ns * 1e-6,
+		       (double)h->times.combine_ns * 1e-6, (double)h->times.total_ns * 1e-6);
+	}
+	printf("  bytes: wire %" PRIu64 ", landed %" PRIu64 ", quantised %" PRIu64
+	       ", staged %" PRIu64 "\n",
+	       sum.bytes_wire, sum.bytes_landed, sum.bytes_quantised, sum.bytes_staged);
+	if (sum.incomplete)
+		printf("  %u tokens lack a part\n", sum.incomplete);
+	print_check(&r->checks[layer]);
+}
+
+void moe_report_print(const struct moe_report *r)
+{
+	const struct moe_run_opts *o = r->opts;
+
+	printf("model: hidden %u, intermediate %u, %u experts in %u groups, top-%u of %u groups, %u shared\n",
+	       o->config.hidden, o->config.intermediate, o->config.experts, o->config.groups,
+	       o->config.topk, o->config.groups_kept, o->config.shared_experts);
+	printf("run: %u ranks over %s, rows %s, received %s, weights %s\n", r->world, r->transport,
+	       o->fp8 ? "fp8" : "bf16", o->landed ? "landed" : "in place",
+	       o->weights ? o->weights : "synthetic");
+	if (!r->failure) {
+		for (uint32_t l = 0; l < o->layer_count; l++)
+			print_layer(r, l);
+		printf("\n%.0f tokens/s through %u layer%s\n", tokens_per_s(r), o->layer_count,
+		       o->layer_count == 1 ? "" : "s");
+	}
+	printf("%s\n", moe_report_passed(r) ? "PASS" : "FAIL");
+	fflush(stdout);
+}
+
+/* ---- JSON ---- */
+
+static json_t *integer(uint64_t value)
+{
+	return json_integer((json_int_t)value);
+}
+
+static json_t *rank_json(const struct moe_report *r, uint32_t layer, uint32_t rank)
+{
+	const struct moe_record_head *h = head_of(r, layer, rank);
+	const uint64_t *waits = (const void *)(record_of(r, layer, rank) + r->record->waits);
+	json_t *peers = json_array();
+
+	for (uint32_t p = 0; p < r->world; p++)
+		json_array_append_new(peers, integer(waits[p]));
+	return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:i, s:i, s:o}", "rank",
+			 (int)rank, "gate_ns", integer(h->times.gate_ns), "dispatch_ns",
+			 integer(h->times.dispatch_ns), "shared_ns", integer(h->times.shared_ns),
+			 "experts_ns", integer(h->times.experts_ns), "combine_ns",
+			 integer(h->times.combine_ns), "total_ns", integer(h->times.total_ns),
+			 "weights_ns", integer(h->times.weights_ns), "tokens_in", (int)h->tokens,
+			 "rows_received", (int)h->rows_received, "experts_active",
+			 (int)h->experts_active, "wait_ns_by_peer", peers);
+}
+
+static json_t *error_json(const struct moe_check *check)
+{
+	if (!check->done)
+		return json_null();
+	return json_pack("{s:f, s:f, s:f, s:i, s:b, s:f}", "rel_l2_max", check->rel_l2_max,
+			 "rel_l2_mean", check->rel_l2_mean, "max_abs", check->max_abs, "rows",
+			 (int)check->rows, "bits_equal_single_process", check->bits_equal,
+			 "bar_rel_l2", MOE_BAR_REL_L2);
+}
+
+static json_t *routing_json(const struct moe_report *r, uint32_t layer)
+{
+	const struct moe_check *check = &r->checks[layer];
+
+	if (!check->done)
+		return json_pack("{s:f, s:n, s:n}", "hottest_expert_share", hottest_share(r, layer),
+				 "equal", "near_ties");
+	return json_pack("{s:f, s:b, s:i}", "hottest_expert_share", hottest_share(r, layer),
+			 "equal", check->routing_equal, "near_ties", (int)check->near_ties);
+}
+
+static json_t *failure_json(const struct moe_error *err)
+{
+	static const char *const phases[] = {"none", "create", "dispatch", "combine", "destroy"};
+	const char *code = strerrorname_np(-err->code);
+
+	return json_pack("{s:i, s:s, s:i, s:o, s:s, s:s}", "rank", err->rank, "phase",
+			 phases[err->phase < sizeof(phases) / sizeof(*phases) ? err->phase : 0],
+			 "lane", err->lane, "round", integer(err->round), "code",
+			 code ? code : "unknown", "text", err->text);
+}
+
+static json_t *layer_json(const struct moe_report *r, uint32_t layer)
+{
+	struct moe_record_head sum = sum_of(r, layer);
+	json_t *ranks = json_array();
+
+	for (uint32_t rank = 0; rank < r->world; rank++)
+		json_array_append_new(ranks, rank_json(r, layer, rank));
+	return json_pack("{s:i, s:o, s:o, s:{s:o, s:o, s:o, s:o, s:o, s:o}, s:o, s:o}", "layer",
+			 (int)r->opts->layers[layer], "per_rank", ranks, "layer_ns",
+			 integer(layer_ns(r, layer)), "counters", "bytes_wire",
+			 integer(sum.bytes_wire), "bytes_landed", integer(sum.bytes_landed),
+			 "bytes_quantised", integer(sum.bytes_quantised), "bytes_staged",
+			 integer(sum.bytes_staged), "maps", integer(sum.maps), "work_requests",
+			 integer(sum.work_requests), "routing", routing_json(r, layer), "error",
+			 error_json(&r->checks[layer]));
+}
+
+static json_t *host_json(void)
+{
+	char line[256], cpu[128] = "unknown";
+	struct utsname name = {0};
+	double load1 = 0;
+	FILE *file = fopen("/proc/cpuinfo", "re");
+
+	while (file && fgets(line, sizeof(line), file))
+		if (sscanf(line, "model name : %127[^\n]", cpu) == 1)
+			break;
+	if (file)
+		fclose(file);
+	file = fopen("/proc/loadavg", "re");
+	if (file && fscanf(file, "%lf", &load1) != 1)
+		load1 = 0;
+	if (file)
+		fclose(file);
+	uname(&name);
+	return json_pack("{s:s, s:s, s:i, s:I, s:s, s:f, s:i}", "cpu", cpu, "kernels",
+			 k_ops_get(NULL)->name, "cores", (int)sysconf(_SC_NPROCESSORS_ONLN),
+			 "mem_bytes", (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE),
+			 "kernel", name.release, "load1", load1, "page_bytes",
+			 (int)sysconf(_SC_PAGESIZE));
+}
+
+static json_t *model_json(const struct moe_run_opts *o)
+{
+	json_t *layers = json_array();
+
+	for (uint32_t l = 0; l < o->layer_count; l++)
+		json_array_append_new(layers, integer(o->layers[l]));
+	return json_pack("{s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:i}", "layers", layers,
+			 "hidden", (int)o->config.hidden, "intermediate",
+			 (int)o->config.intermediate, "experts", (int)o->config.experts, "topk",
+			 (int)o->config.topk, "groups", (int)o->config.groups, "topk_groups",
+			 (int)o->config.groups_kept, "scale", (double)o->config.scale,
+			 "shared_experts", (int)o->config.shared_experts);
+}
+
+static json_t *run_json(const struct moe_report *r)
+{
+	const struct moe_run_opts *o = r->opts;
+	json_t *tokens = json_array();
+
+	for (uint32_t rank = 0; rank < r->world && !r->failure; rank++)
+		json_array_append_new(tokens, integer(head_of(r, 0, rank)->tokens));
+	return json_pack("{s:i, s:[s], s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:s}", "ranks",
+			 (int)r->world, "transport", r->transport, "receive",
+			 o->landed ? "landed" : "in_place", "dtype", o->fp8 ? "fp8" : "bf16",
+			 "device", "host", "tokens_per_rank", tokens, "placement", "contiguous",
+			 "weights", o->weights ? o->weights : "synthetic", "seed", integer(o->seed),
+			 "launcher", r->launcher);
+}
+
+static json_t *document(const struct moe_report *r)
+{
+	char version[64], commit[64] = "unknown";
+	json_t *argv = json_array(), *layers = json_array(), *errors = json_array();
+
+	if (sscanf(accel_version(), "%63s (%63[^)])", version, commit) < 1)
+		version[0] = '\0';
+	for (int i = 0; i < r->opts->argc; i++)
+		json_array_append_new(argv, json_string(r->opts->argv[i]));
+	for (uint32_t l = 0; l < r->opts->layer_count && !r->failure; l++)
+		json_array_append_new(layers, layer_json(r, l));
+	if (r->failure)
+		json_array_append_new(errors, failure_json(r->failure));
+	return json_pack(
+		"{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:f, s:{s:o, s:{s:o, s:o, s:o, s:o, s:i}}, s:o, s:s}",
+		"schema", "accel-moe/1", "version", version, "commit", commit, "argv", argv, "host",
+		host_json(), "model", model_json(r->opts), "run", run_json(r), "layers", layers,
+		"tokens_per_s", r->failure ? 0.0 : tokens_per_s(r), "memory", "weights_bytes",
+		integer(r->weights_bytes), "ep_bytes", "recv", integer(r->ep_sizes.recv_bytes),
+		"quantised", integer(r->ep_sizes.quantised_bytes), "output",
+		integer(r->ep_sizes.output_bytes), "meta", integer(r->ep_sizes.meta_bytes),
+		"returned", 0, "errors", errors, "verdict", moe_report_passed(r) ? "pass" : "fail");
+}
+
+int moe_report_json(const struct moe_report *r, const char *path, struct moe_error *err)
+{
+	json_t *json = document(r);
+	int rc;
+
+	if (!json)
+		return moe_error_set(err, -ENOMEM, "no memory for the JSON report");
+	if (strcmp(path, "-"))
+		rc = json_dump_file(json, path, JSON_INDENT(1));
+	else
+		rc = json_dumpf(json, stdout, JSON_INDENT(1));
+	json_decref(json);
+	return rc ? moe_error_set(err, -EIO, "%s: the report cannot be written: %s", path,
+				  strerror(errno))
+		  : 0;
+}

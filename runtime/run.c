@@ -1,0 +1,663 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * One rank of a run: weights, group, layers; then every rank's records go to rank 0, which writes
+ * the output, checks and reports. Without a launcher the ranks are children of this process
+ * (launch.c); under one this process is a rank.
+ */
+#include "run.h"
+
+#include <accel/accel.h>
+#include <accel_num.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gather.h"
+#include "launch.h"
+#include "report.h"
+#include "synthetic.h"
+#include "tensor_io.h"
+#include "verify.h"
+
+struct run {
+	const struct moe_run_opts *opts;
+	int rank, world;
+	unsigned threads;
+	uint32_t tokens_max, tokens_all;
+	struct moe_input input;
+	struct moe_placement placement;
+	struct moe_team *team;
+	struct moe_weights *weights;
+	struct accel_device *dev;
+	struct accel_group *group;
+	struct moe_rank layer;
+	struct moe_gather gather;
+	struct moe_record record;
+	uint8_t *mine;	  /* [layers, record.bytes] */
+	uint8_t *records; /* rank 0: [layers, world, record.bytes] */
+	uint16_t *hidden; /* [T,H] of this rank */
+	struct moe_check *checks;
+	bool launched;
+};
+
+static uint32_t tokens_of(const struct run *run, int rank)
+{
+	return (uint32_t)(run->input.rank_offsets[rank + 1] - run->input.rank_offsets[rank]);
+}
+
+/* ---- the tokens ---- */
+
+/*
+ * Made-up hidden states: the sum of four uniform numbers from a counter, scaled to variance 1, the
+ * same for any number of ranks.
+ */
+static void make_hidden(uint64_t seed, uint64_t first, size_t count, uint16_t *hidden)
+{
+	for (size_t i = 0; i < count; i++) {
+		uint64_t z = (first + i + 1) * UINT64_C(0x9e3779b97f4a7c15) +
+			     seed * UINT64_C(0xd1342543de82ef95);
+		float sum;
+		uint32_t bits;
+
+		z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+		z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+		z ^= z >> 31;
+		sum = (float)((z & 0xffff) + (z >> 16 & 0xffff) + (z >> 32 & 0xffff) + (z >> 48)) -
+		      131070.0f;
+		sum *= 1.0f / 37837.0f; /* the deviation of that sum: 65536 / sqrt(3) */
+		memcpy(&bits, &sum, sizeof(bits));
+		hidden[i] = accel_num_f32_to_bf16(bits);
+	}
+}
+
+static int make_input(struct run *run, struct moe_error *err)
+{
+	const struct moe_run_opts *o = run->opts;
+	struct moe_input *in = &run->input;
+
+	in->rank_offsets = calloc((size_t)run->world + 1, sizeof(*in->rank_offsets));
+	if (!in->rank_offsets)
+		return moe_error_set(err, -ENOMEM, "no memory");
+	if (o->tokens_count > 1 && o->tokens_count != (uint32_t)run->world)
+		return moe_error_set(err, -EINVAL, "--tokens has %u numbers for %d ranks",
+				     o->tokens_count, run->world);
+	for (int r = 0; r < run->world; r++)
+		in->rank_offsets[r + 1] = in->rank_offsets[r] +
+					  o->tokens[o->tokens_count > 1 ? r : 0];
+	in->tokens = (uint32_t)in->rank_offsets[run->world];
+	in->hidden = malloc(((size_t)in->tokens + 1) * o->config.hidden * sizeof(*in->hidden));
+	if (!in->hidden)
+		return moe_error_set(err, -ENOMEM, "no memory for %u tokens", in->tokens);
+	make_hidden(o->seed, 0, (size_t)in->tokens * o->config.hidden, in->hidden);
+	return 0;
+}
+
+static int save_input(const struct run *run, struct moe_error *err)
+{
+	const struct moe_input *in = &run->input;
+	const struct moe_tensor tensors[] = {
+		{.name = "hidden_states",
+		 .dtype = MOE_DTYPE_BF16,
+		 .dims = 2,
+		 .shape = {in->tokens, run->opts->config.hidden}},
+		{.name = "rank_offsets",
+		 .dtype = MOE_DTYPE_I64,
+		 .dims = 1,
+		 .shape = {(uint64_t)run->world + 1}},
+	};
+	struct moe_safetensors_writer *writer;
+	int rc = moe_safetensors_create(run->opts->save_input, tensors, 2, NULL, 0, &writer, err);
+
+	if (rc)
+		return rc;
+	rc = moe_safetensors_write(writer, 0, 0, in->hidden,
+				   (size_t)in->tokens * run->opts->config.hidden * 2, err);
+	if (!rc)
+		rc = moe_safetensors_write(writer, 1, 0, in->rank_offsets,
+					   ((size_t)run->world + 1) * sizeof(int64_t), err);
+	if (!rc)
+		return moe_safetensors_finish(writer, err);
+	moe_safetensors_abandon(writer);
+	return rc;
+}
+
+static int take_input(struct run *run, struct moe_error *err)
+{
+	const struct moe_run_opts *o = run->opts;
+	int rc;
+
+	if (o->input)
+		rc = moe_input_read(o->input, &o->config, o->layer_count, (uint32_t)run->world,
+				    &run->input, err);
+	else
+		rc = make_input(run, err);
+	if (!rc && o->save_input && run->rank == 0)
+		rc = save_input(run, err);
+	if (rc)
+		return rc;
+	run->tokens_all = run->input.tokens;
+	for (int r = 0; r < run->world; r++)
+		if (tokens_of(run, r) > run->tokens_max)
+			run->tokens_max = tokens_of(run, r);
+	if (!run->tokens_max)
+		run->tokens_max = 1;
+	run->hidden = malloc((size_t)run->tokens_max * o->config.hidden * sizeof(*run->hidden));
+	if (!run->hidden)
+		return moe_error_set(err, -ENOMEM, "no memory for %u tokens", run->tokens_max);
+	memcpy(run->hidden,
+	       run->input.hidden + (size_t)run->input.rank_offsets[run->rank] * o->config.hidden,
+	       (size_t)tokens_of(run, run->rank) * o->config.hidden * sizeof(*run->hidden));
+	return 0;
+}
+
+/* ---- set-up ---- */
+
+static void tell_loading(void *arg, uint64_t done, uint64_t total)
+{
+	static unsigned told = 101;
+	unsigned percent = total ? (unsigned)(100 * (double)done / (double)total) : 100;
+
+	if (percent / 10 == told / 10)
+		return;
+	told = percent;
+	fprintf(stderr, "rank %d: weights %3u %% of %.1f GB\n", *(const int *)arg, percent,
+		(double)total * 1e-9);
+}
+
+/*
+ * What the caller has not set in opts, which says whose experts and how many of them to keep when
+ * they are synthetic: a fresh page costs more than its contents, so the memory of experts that
+ * nobody will ask for again is reused.
+ */
+static int open_weights(struct run *run, struct moe_weights_opts *opts, unsigned sharers,
+			struct moe_weights **weights, struct moe_error *err)
+{
+	const struct moe_run_opts *o = run->opts;
+
+	opts->dir = o->weights;
+	opts->config = &o->config;
+	opts->seed = o->seed;
+	opts->cache_bytes = moe_synthetic_cache_bytes(sharers);
+	opts->layers = o->layers;
+	opts->layer_count = o->layer_count;
+	opts->team = run->team;
+	opts->progress = opts->preload ? tell_loading : NULL;
+	opts->progress_arg = &run->rank;
+	return moe_weights_open(opts, weights, err);
+}
+
+/* This rank's experts; one layer's are kept, for the warm-up and then the timed pass. */
+static int open_mine(struct run *run, struct moe_error *err)
+{
+	uint32_t count = moe_placement_count(&run->placement, (uint32_t)run->rank);
+	struct moe_weights_opts opts = {
+		.expert_first = run->placement.first[run->rank],
+		.expert_count = count,
+		.experts_resident = count ? count : 1,
+		.preload = run->opts->weights != NULL,
+	};
+
+	return open_weights(run, &opts, (unsigned)run->world, &run->weights, err);
+}
+
+static int meet(struct run *run, int port, struct moe_error *err)
+{
+	struct accel_group_opts opts = {.size = sizeof(opts), .timeout_ns = run->opts->timeout_ns};
+	int rc = accel_device_open("host", &run->dev);
+
+	if (rc)
+		return moe_error_accel(err, NULL, rc, NULL);
+	if (!run->launched) {
+		opts.master_addr = "127.0.0.1";
+		opts.master_port = (uint32_t)port;
+	}
+	rc = accel_group_create(run->dev, run->rank, run->world, &opts, &run->group);
+	return rc ? moe_error_accel(err, NULL, rc, NULL) : 0;
+}
+
+static int set_up(struct run *run, int port, struct moe_error *err)
+{
+	const struct moe_run_opts *o = run->opts;
+	struct moe_layer_opts layer = {
+		.config = &o->config,
+		.placement = &run->placement,
+		.rank = (uint32_t)run->rank,
+		.fp8 = o->fp8,
+		.landed = o->landed,
+		.residual = o->residual,
+		.timeout_ns = o->timeout_ns,
+	};
+	int rc = moe_team_create(run->threads, NULL, &run->team, err);
+
+	if (!rc)
+		rc = moe_placement_init(&run->placement, o->config.experts, (uint32_t)run->world,
+					err);
+	if (!rc)
+		rc = take_input(run, err);
+	if (!rc)
+		rc = open_mine(run, err);
+	if (!rc)
+		rc = meet(run, port, err);
+	if (rc)
+		return rc;
+	layer.weights = run->weights;
+	layer.team = run->team;
+	layer.dev = run->dev;
+	layer.group = run->group;
+	layer.tokens_max = run->tokens_max;
+	rc = moe_rank_init(&run->layer, &layer, err);
+	if (!rc)
+		rc = moe_gather_init(&run->gather, run->dev, run->group, o->timeout_ns, err);
+	if (rc)
+		return rc;
+	moe_record_init(&run->record, &o->config, (uint32_t)run->world, run->placement.slots_max,
+			run->tokens_max);
+	run->mine = calloc(o->layer_count, run->record.bytes);
+	run->checks = calloc(o->layer_count, sizeof(*run->checks));
+	if (run->rank == 0)
+		run->records = calloc(o->layer_count * (size_t)run->world,
+				      run->record.bytes); /* a masked rank sends none */
+	if (!run->mine || !run->checks || (run->rank == 0 && !run->records))
+		return moe_error_set(err, -ENOMEM, "no memory for the results of %u tokens",
+				     run->tokens_all);
+	return 0;
+}
+
+static void tear_down(struct run *run)
+{
+	moe_gather_fini(&run->gather);
+	moe_rank_fini(&run->layer);
+	accel_group_destroy(run->group);
+	accel_device_close(run->dev);
+	moe_weights_close(run->weights);
+	moe_placement_fini(&run->placement);
+	moe_team_destroy(run->team);
+	moe_input_fini(&run->input);
+	free(run->mine);
+	free(run->records);
+	free(run->hidden);
+	free(run->checks);
+}
+
+/* ---- the layers ---- */
+
+static void record_layer(struct run *run, uint32_t layer, const struct moe_times *times,
+			 const struct accel_ep_stats *before, const uint64_t *waits_before)
+{
+	const struct moe_config *c = &run->opts->config;
+	uint32_t tokens = tokens_of(run, run->rank);
+	uint8_t *record = run->mine + layer * run->record.bytes;
+	struct moe_record_head *head = (void *)record;
+	struct accel_ep_stats after = {.size = sizeof(after)};
+	uint64_t *waits = (void *)(record + run->record.waits);
+
+	accel_ep_stats_get(run->layer.ep, &after);
+	accel_ep_waits_get(run->layer.ep, waits);
+	for (int p = 0; p < run->world; p++)
+		waits[p] -= waits_before[p];
+	*head = (struct moe_record_head){
+		.times = *times,
+		.tokens = tokens,
+		.rows_received = run->layer.rows_received,
+		.experts_active = run->layer.experts_active,
+		.bytes_wire = after.bytes_wire - before->bytes_wire,
+		.bytes_landed = after.bytes_landed - before->bytes_landed,
+		.bytes_quantised = after.bytes_quantised - before->bytes_quantised,
+		.bytes_staged = after.bytes_staged - before->bytes_staged,
+		.maps = after.maps - before->maps,
+		.work_requests = after.work_requests - before->work_requests,
+	};
+	for (uint32_t t = 0; t < tokens; t++)
+		head->incomplete += run->layer.incomplete[t];
+	memcpy(record + run->record.recv_tokens, run->layer.recv_tokens,
+	       run->placement.slots_max * sizeof(uint64_t));
+	memcpy(record + run->record.incomplete, run->layer.incomplete, tokens);
+	memcpy(record + run->record.ids, run->layer.ids,
+	       (size_t)tokens * c->topk * sizeof(int32_t));
+	memcpy(record + run->record.topk_weights, run->layer.topk_weights,
+	       (size_t)tokens * c->topk * sizeof(float));
+	memcpy(record + run->record.scores, run->layer.scores,
+	       (size_t)tokens * c->experts * sizeof(float));
+	memcpy(record + run->record.moe_out, run->layer.moe_out,
+	       (size_t)tokens * c->hidden * sizeof(uint16_t));
+}
+
+static int run_layer(struct run *run, uint32_t layer, struct moe_error *err)
+{
+	const struct moe_run_opts *o = run->opts;
+	size_t choice = ((size_t)layer * run->input.tokens +
+			 (size_t)run->input.rank_offsets[run->rank]) *
+			o->config.topk;
+	const int32_t *ids = run->input.topk_ids ? run->input.topk_ids + choice : NULL;
+	const float *weights = run->input.topk_ids ? run->input.topk_weights + choice : NULL;
+	struct accel_ep_stats before = {.size = sizeof(before)};
+	uint64_t waits[ACCEL_RANKS_MAX];
+	struct moe_times times;
+
+	for (uint32_t i = 0; i <= o->warmup; i++) {
+		int rc;
+
+		accel_ep_stats_get(run->layer.ep, &before);
+		accel_ep_waits_get(run->layer.ep, waits);
+		rc = moe_layer_step(&run->layer, layer, tokens_of(run, run->rank), run->hidden, ids,
+				    weights, &times, err);
+		if (rc)
+			return rc;
+	}
+	record_layer(run, layer, &times, &before, waits);
+	moe_layer_output(o->residual, tokens_of(run, run->rank), o->config.hidden,
+			 run->layer.moe_out, run->hidden);
+	return 0;
+}
+
+static int run_layers(struct run *run, struct moe_error *err)
+{
+	const struct moe_run_opts *o = run->opts;
+
+	for (uint32_t l = 0; l < o->layer_count; l++) {
+		int rc;
+
+		if (run->rank == 0)
+			fprintf(stderr, "layer %u (%u of %u)\n", o->layers[l], l + 1,
+				o->layer_count);
+		rc = run_layer(run, l, err);
+		if (rc)
+			return rc;
+	}
+	for (uint32_t l = 0; l < o->layer_count; l++) {
+		size_t bytes = run->record.bytes;
+		uint8_t *all = run->records ? run->records + l * (size_t)run->world * bytes : NULL;
+		int rc = moe_gather_run(&run->gather, run->mine + l * bytes, bytes, all, err);
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- rank 0 ---- */
+
+static int write_rank(struct run *run, struct moe_output *out, uint32_t layer, int rank,
+		      struct moe_error *err)
+{
+	const uint8_t *record = run->records + ((size_t)layer * (size_t)run->world + (size_t)rank) *
+						       run->record.bytes;
+	const uint64_t *received = (const void *)(record + run->record.recv_tokens);
+	uint32_t row = (uint32_t)run->input.rank_offsets[rank], tokens = tokens_of(run, rank);
+	int64_t slots[K_EXPERTS_MAX];
+	int rc = moe_output_write(out, MOE_OUTPUT_MOE_OUT, layer, row, tokens,
+				  record + run->record.moe_out, err);
+
+	if (!rc)
+		rc = moe_output_write(out, MOE_OUTPUT_TOPK_IDS, layer, row, tokens,
+				      record + run->record.ids, err);
+	if (!rc)
+		rc = moe_output_write(out, MOE_OUTPUT_TOPK_WEIGHTS, layer, row, tokens,
+				      record + run->record.topk_weights, err);
+	if (!rc && run->opts->scores)
+		rc = moe_output_write(out, MOE_OUTPUT_SCORES, layer, row, tokens,
+				      record + run->record.scores, err);
+	for (uint32_t s = 0; s < run->placement.slots_max; s++)
+		slots[s] = s < moe_placement_count(&run->placement, (uint32_t)rank)
+				   ? (int64_t)received[s]
+				   : -1;
+	if (!rc)
+		rc = moe_output_write(out, MOE_OUTPUT_RECV_TOKENS, layer, (uint32_t)rank, 1, slots,
+				      err);
+	if (!rc && layer + 1 == run->opts->layer_count)
+		rc = moe_output_write(out, MOE_OUTPUT_INCOMPLETE, 0, row, tokens,
+				      record + run->record.incomplete, err);
+	return rc;
+}
+
+/* hidden [N,H] after all layers, from what the ranks computed. */
+static void last_hidden(const struct run *run, uint16_t *hidden)
+{
+	size_t width = run->opts->config.hidden;
+
+	memcpy(hidden, run->input.hidden, (size_t)run->tokens_all * width * sizeof(*hidden));
+	for (uint32_t l = 0; l < run->opts->layer_count; l++)
+		for (int r = 0; r < run->world; r++) {
+			const uint8_t *record = run->records +
+						((size_t)l * (size_t)run->world + (size_t)r) *
+							run->record.bytes;
+
+			moe_layer_output(run->opts->residual, tokens_of(run, r), (uint32_t)width,
+					 (const void *)(record + run->record.moe_out),
+					 hidden + (size_t)run->input.rank_offsets[r] * width);
+		}
+}
+
+static int write_output(struct run *run, uint16_t *hidden, struct moe_error *err)
+{
+	const struct moe_run_opts *o = run->opts;
+	char layers[4096] = "", ranks[16], seed[24];
+	const struct moe_metadata metadata[] = {
+		{"version", accel_version()},
+		{"layers", layers},
+		{"ranks", ranks},
+		{"dtype", o->fp8 ? "fp8" : "bf16"},
+		{"transport", "shm"},
+		{"receive", o->landed ? "landed" : "in_place"},
+		{"placement", "contiguous"},
+		{"seed", seed},
+		{"weights", o->weights ? o->weights : "synthetic"},
+	};
+	struct moe_output *out;
+	size_t used = 0;
+	int rc;
+
+	for (uint32_t l = 0; l < o->layer_count; l++)
+		used += (size_t)snprintf(layers + used, sizeof(layers) - used, "%s%u", l ? "," : "",
+					 o->layers[l]);
+	snprintf(ranks, sizeof(ranks), "%d", run->world);
+	snprintf(seed, sizeof(seed), "%" PRIu64, o->seed);
+	rc = moe_output_create(o->output, &o->config, run->tokens_all, o->layer_count,
+			       (uint32_t)run->world, o->scores, metadata,
+			       sizeof(metadata) / sizeof(*metadata), &out, err);
+	if (rc)
+		return rc;
+	for (uint32_t l = 0; l < o->layer_count; l++)
+		for (int r = 0; r < run->world && !rc; r++)
+			rc = write_rank(run, out, l, r, err);
+	last_hidden(run, hidden);
+	if (!rc)
+		rc = moe_output_write(out, MOE_OUTPUT_HIDDEN_STATES, 0, 0, run->tokens_all, hidden,
+				      err);
+	if (!rc)
+		return moe_output_finish(out, err);
+	moe_output_abandon(out);
+	return rc;
+}
+
+static int verify(struct run *run, struct moe_report *report, uint16_t *hidden,
+		  struct moe_error *err)
+{
+	struct moe_weights_opts opts = {
+		.expert_count = run->opts->config.experts,
+		.experts_resident = run->opts->config.topk, /* each is asked for about once */
+	};
+	struct moe_weights *all;
+	int rc;
+
+	report->weights_bytes = moe_weights_bytes(run->weights);
+	moe_weights_close(run->weights);
+	run->weights = NULL;
+	rc = open_weights(run, &opts, 1, &all, err);
+	if (rc)
+		return rc;
+	memcpy(hidden, run->input.hidden,
+	       (size_t)run->tokens_all * run->opts->config.hidden * sizeof(*hidden));
+	rc = moe_verify(report, &run->placement, all, run->team, run->tokens_all, hidden,
+			run->input.topk_ids, run->input.topk_weights, run->checks, err);
+	moe_weights_close(all);
+	return rc;
+}
+
+static int use_all_cores(struct run *run, struct moe_error *err)
+{
+	moe_team_destroy(run->team);
+	run->team = NULL;
+	return moe_team_create(moe_bind_cores(0, 1), NULL, &run->team, err);
+}
+
+/* The other ranks are done: rank 0 writes, checks with every core, and reports. */
+static int finish(struct run *run, struct moe_report *report, struct moe_error *err)
+{
+	uint16_t *hidden = malloc(((size_t)run->tokens_all + 1) * run->opts->config.hidden *
+				  sizeof(*hidden));
+	int rc = hidden ? 0
+			: moe_error_set(err, -ENOMEM, "no memory for %u tokens", run->tokens_all);
+
+	report->records = run->records;
+	report->weights_bytes = moe_weights_bytes(run->weights);
+	if (!rc && run->opts->output)
+		rc = write_output(run, hidden, err);
+	if (!rc && run->opts->check)
+		rc = use_all_cores(run, err);
+	if (!rc && run->opts->check)
+		rc = verify(run, report, hidden, err);
+	free(hidden);
+	return rc;
+}
+
+static void say(const struct run *run, const struct moe_error *err)
+{
+	fprintf(stderr, "accel-moe: rank %d: %s\n", run->rank, err->text);
+}
+
+/* The environment's options may have asked for that: a rank that was not heard from is left out. */
+static void say_masked(const struct run *run)
+{
+	uint64_t missing[ACCEL_RANKS_MAX / 64] = {0};
+
+	if (accel_ep_masks_get(run->layer.ep, missing) <= 0)
+		return;
+	for (int r = 0; r < run->world; r++)
+		if (missing[r / 64] >> r % 64 & 1)
+			fprintf(stderr, "accel-moe: rank %d: went on without rank %d\n", run->rank,
+				r);
+}
+
+static int exit_of(int code)
+{
+	switch (code) {
+	case 0:
+		return MOE_EXIT_PASS;
+	case -EINVAL:
+	case -E2BIG:
+	case -EOVERFLOW:
+		return MOE_EXIT_USAGE;
+	case -ETIMEDOUT:
+	case -ECONNRESET:
+	case -ESHUTDOWN:
+	case -ESTALE:
+	case -ECANCELED:
+	case -EPROTO:
+		return MOE_EXIT_PEER;
+	default:
+		return MOE_EXIT_MISSING;
+	}
+}
+
+static int run_rank(void *arg, int rank, int world, int port, unsigned threads)
+{
+	const struct moe_run_opts *opts = arg;
+	struct run run = {.opts = opts,
+			  .rank = rank,
+			  .world = world,
+			  .threads = threads,
+			  .launched = port < 0};
+	struct moe_report report = {.opts = opts,
+				    .record = &run.record,
+				    .world = (uint32_t)world,
+				    .transport = world > 1 ? "shm" : "self",
+				    .launcher = port < 0 ? "environment" : "local"};
+	struct moe_error err = {0};
+	int rc = set_up(&run, port, &err);
+
+	if (!rc)
+		rc = run_layers(&run, &err);
+	if (!rc)
+		say_masked(&run);
+	if (!rc && rank == 0)
+		rc = finish(&run, &report, &err);
+	if (rc)
+		say(&run, &err);
+	if (rank == 0) {
+		bool passed;
+
+		report.checks = run.checks;
+		report.failure = rc ? &err : NULL;
+		report.ep_sizes.size = sizeof(report.ep_sizes);
+		if (!rc)
+			moe_rank_sizes(&run.layer, &report.ep_sizes);
+		if (opts->json && moe_report_json(&report, opts->json, &err))
+			say(&run, &err);
+		if (!opts->json || strcmp(opts->json, "-"))
+			moe_report_print(&report);
+		passed = moe_report_passed(&report);
+		tear_down(&run);
+		return rc ? exit_of(rc) : passed ? MOE_EXIT_PASS : MOE_EXIT_FAIL;
+	}
+	tear_down(&run);
+	return exit_of(rc);
+}
+
+/* A whole number from the environment, or -1. */
+static int number_of(const char *text)
+{
+	char *end;
+	long number = text ? strtol(text, &end, 10) : -1;
+
+	return text && *text >= '0' && *text <= '9' && !*end && number <= INT_MAX ? (int)number
+										  : -1;
+}
+
+/*
+ * RANK and WORLD_SIZE, as torchrun and Kubernetes jobs set them; LOCAL_* decide the share of the
+ * cores.
+ */
+static int run_launched(const struct moe_run_opts *opts)
+{
+	int rank = number_of(getenv("RANK")), world = number_of(getenv("WORLD_SIZE"));
+	int local_rank = number_of(getenv("LOCAL_RANK"));
+	int local_world = number_of(getenv("LOCAL_WORLD_SIZE"));
+	unsigned cores;
+
+	if (world < 1 || world > ACCEL_RANKS_MAX || rank < 0 || rank >= world) {
+		fprintf(stderr,
+			"accel-moe run: RANK=%s and WORLD_SIZE=%s: not a rank of a world of 1 to %d\n",
+			getenv("RANK"), getenv("WORLD_SIZE"), ACCEL_RANKS_MAX);
+		return MOE_EXIT_USAGE;
+	}
+	cores = moe_bind_cores(local_rank < 0 ? rank : local_rank,
+			       local_world < 1 ? world : local_world);
+	return run_rank((void *)opts, rank, world, -1, opts->threads ? opts->threads : cores);
+}
+
+int moe_run_main(int argc, char **argv)
+{
+	struct moe_run_opts opts;
+	struct moe_error err = {0};
+	int rc = moe_run_opts_parse(&opts, argc, argv, &err);
+
+	if (rc > 0)
+		return MOE_EXIT_PASS;
+	if (rc) {
+		fprintf(stderr, "accel-moe run: %s\n", err.text);
+		return rc == -ENOENT ? MOE_EXIT_MISSING : MOE_EXIT_USAGE;
+	}
+	if (!opts.ranks)
+		return run_launched(&opts);
+	rc = moe_launch_local((int)opts.ranks, opts.threads, run_rank, &opts, &err);
+	if (rc >= 0)
+		return rc;
+	fprintf(stderr, "accel-moe run: %s\n", err.text);
+	return MOE_EXIT_MISSING;
+}

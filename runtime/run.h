@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/* accel-moe run: MoE layers across ranks, checked. */
+#ifndef ACCEL_RUNTIME_RUN_H
+#define ACCEL_RUNTIME_RUN_H
+
+/** moe_run_main - argv[0] is "run"; returns an enum moe_exit */
+int moe_run_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) 2026 The accel authors
+/*
+ * Reading the options of accel-moe run. The geometry comes from the checkpoint's config.json, else
+ * from R1's with overrides.
+ */
+#define _GNU_SOURCE 1 /* asprintf */
+#include "run_opts.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+	"usage: accel-moe run [options]\n"
+	"\n"
+	"Run MoE layers of a DeepSeek-R1-class model across ranks: gate, dispatch, experts, combine.\n"
+	"Without a launcher it spawns --ranks processes here; under one (RANK and WORLD_SIZE set, no\n"
+	"--ranks) it is that rank.\n"
+	"\n"
+	"  --layers LIST          as the checkpoint numbers them: 3,4 or 3-10 (default 3)\n"
+	"  --tokens N[,N...]      of every rank, or of each rank in turn; 0 is a rank without tokens (default 8)\n"
+	"  --ranks N              processes to spawn (default 4)\n"
+	"  --weights DIR          a checkpoint with config.json and safetensors, or \"synthetic\" (default)\n"
+	"  --seed N               of synthetic weights and tokens (default 1)\n"
+	"  --dtype fp8|bf16       how rows travel and are used (default fp8)\n"
+	"  --receive in_place|landed   read rows where they lie, or copy each once (default in_place)\n"
+	"  --residual rmsnorm|none     h' = h + MoE(RMSNorm(h)), or h' = MoE(h) (default rmsnorm)\n"
+	"  --input FILE           safetensors with hidden_states [N,H], maybe topk_ids and topk_weights\n"
+	"  --save-input FILE      write the tokens that were made up, for others to check\n"
+	"  --output FILE          safetensors with hidden_states, moe_out, topk_ids, topk_weights and more\n"
+	"  --scores               put the gate's scores into the output too\n"
+	"  --check                compare with one process, bit for bit, and a few tokens with the plain kernels\n"
+	"  --json FILE            the report as JSON (- is standard output)\n"
+	"  --threads N            of each rank (default: cores / ranks, at least 1)\n"
+	"  --warmup N             runs of each layer before the one that is timed (default 1)\n"
+	"  --timeout-ms N         of every wait for a peer (default 30000)\n"
+	"  --experts N --hidden N --intermediate N --topk N --groups N --topk-groups N --shared-experts N --scale X\n"
+	"                         another geometry than R1's, for synthetic weights\n"
+	"\n"
+	"Exits with 0 pass, 1 a check failed, 2 the command line is wrong, 3 something is missing, 4 a peer failed.\n";
+
+/* Options that take one of a few words. */
+struct words {
+	const char *option, *first, *second;
+};
+
+static int parse_word(const struct words *words, const char *value, bool *is_second,
+		      struct moe_error *err)
+{
+	if (strcmp(value, words->first) && strcmp(value, words->second))
+		return moe_error_set(err, -EINVAL, "--%s is %s or %s, not \"%s\"", words->option,
+				     words->first, words->second, value);
+	*is_second = !strcmp(value, words->second);
+	return 0;
+}
+
+static int parse_number(const char *option, const char *value, uint64_t max, uint64_t *number,
+			struct moe_error *err)
+{
+	char *end;
+
+	errno = 0;
+	*number = strtoull(value, &end, 0);
+	if (errno || *end || *value < '0' || *value > '9' || *number > max)
+		return moe_error_set(err, -EINVAL, "--%s: \"%s\" is no whole number from 0 to %llu",
+				     option, value, (unsigned long long)max);
+	return 0;
+}
+
+static int parse_u32(const char *option, const char *value, uint32_t max, uint32_t *number,
+		     struct moe_error *err)
+{
+	uint64_t wide;
+	int rc = parse_number(option, value, max, &wide, err);
+
+	if (!rc)
+		*number = (uint32_t)wide;
+	return rc;
+}
+
+static int parse_tokens(struct moe_run_opts *opts, const char *value, struct moe_error *err)
+{
+	char copy[1024], *save = NULL;
+
+	if (strlen(value) >= sizeof(copy))
+		return moe_error_set(err, -EINVAL, "--tokens: too long");
+	memcpy(copy, value, strlen(value) + 1);
+	opts->tokens_count = 0;
+	for (char *word = strtok_r(copy, ",", &save); word; word = strtok_r(NULL, ",", &save)) {
+		int rc;
+
+		if (opts->tokens_count == MOE_RANKS_MAX)
+			return moe_error_set(err, -EINVAL, "--tokens: more than %d numbers",
+					     MOE_RANKS_MAX);
+		rc = parse_u32("tokens", word, 1u << 20, &opts->tokens[opts->tokens_count++], err);
+		if (rc)
+			return rc;
+	}
+	return opts->tokens_count ? 0 : moe_error_set(err, -EINVAL, "--tokens: no number");
+}
+
+static int parse_layers(struct moe_run_opts *opts, const char *value, struct moe_error *err)
+{
+	int count = moe_layers_parse(value, opts->layers, err);
+
+	if (count < 0)
+		return count;
+	opts->layer_count = (uint32_t)count;
+	return 0;
+}
+
+static int parse_flags(struct moe_run_opts *opts, const char *name, const char *value,
+		       struct moe_error *err)
+{
+	bool second = false;
+	int rc;
+
+	if (!strcmp(name, "dtype")) {
+		rc = parse_word(&(struct words){name, "fp8", "bf16"}, value, &second, err);
+		opts->fp8 = !second;
+	} else if (!strcmp(name, "receive")) {
+		rc = parse_word(&(struct words){name, "in_place", "landed"}, value, &second, err);
+		opts->landed = second;
+	} else {
+		rc = parse_word(&(struct words){name, "rmsnorm", "none"}, value, &second, err);
+		opts->residual = second ? MOE_RESIDUAL_NONE : MOE_RESIDUAL_RMSNORM;
+	}
+	return rc;
+}
+
+static int parse_timeout(struct moe_run_opts *opts, const char *value, struct moe_error *err)
+{
+	uint64_t ms;
+	int rc = parse_number("timeout-ms", value, 86400000, &ms, err);
+
+	if (!rc && !ms)
+		rc = moe_error_set(err, -EINVAL, "--timeout-ms is 0");
+	if (!rc)
+		opts->timeout_ns = (int64_t)ms * 1000000;
+	return rc;
+}
+
+/* What is set by name: strings, then numbers, then the geometry. */
+static int parse_option(struct moe_run_opts *opts, const char *name, const char *value,
+			struct moe_error *err)
+{
+	const struct {
+		const char *name, **string;
+	} strings[] = {{"weights", &opts->weights},
+		       {"input", &opts->input},
+		       {"output", &opts->output},
+		       {"save-input", &opts->save_input},
+		       {"json", &opts->json}};
+	const struct {
+		const char *name;
+		uint32_t max, *number;
+	} numbers[] = {{"ranks", MOE_RANKS_MAX, &opts->ranks},
+		       {"threads", 1024, &opts->threads},
+		       {"warmup", 1000, &opts->warmup}};
+
+	for (unsigned i = 0; i < sizeof(strings) / sizeof(*strings); i++)
+		if (!strcmp(name, strings[i].name)) {
+			*strings[i].string = value;
+			return 0;
+		}
+	for (unsigned i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+		if (!strcmp(name, numbers[i].name))
+			return parse_u32(name, value, numbers[i].max, numbers[i].number, err);
+	if (!strcmp(name, "layers"))
+		return parse_layers(opts, value, err);
+	if (!strcmp(name, "tokens"))
+		return parse_tokens(opts, value, err);
+	if (!strcmp(name, "seed"))
+		return parse_number(name, value, UINT64_MAX, &opts->seed, err);
+	if (!strcmp(name, "timeout-ms"))
+		return parse_timeout(opts, value, err);
+	if (!strcmp(name, "dtype") || !strcmp(name, "receive") || !strcmp(name, "residual"))
+		return parse_flags(opts, name, value, err);
+	return moe_config_set(&opts->config, name, value, err);
+}
+
+static int read_config(struct moe_run_opts *opts, struct moe_error *err)
+{
+	char *path;
+	int rc;
+
+	if (!opts->weights || !strcmp(opts->weights, "synthetic")) {
+		opts->weights = NULL;
+		moe_config_cover(&opts->config, opts->layers, opts->layer_count);
+		return moe_config_check(&opts->config, err);
+	}
+	if (asprintf(&path, "%s/config.json", opts->weights) < 0)
+		return moe_error_set(err, -ENOMEM, "no memory");
+	rc = moe_config_read(path, &opts->config, err);
+	free(path);
+	return rc;
+}
+
+static int check(struct moe_run_opts *opts, bool ranks_given, struct moe_error *err)
+{
+	bool launched = getenv("RANK") && getenv("WORLD_SIZE") && !ranks_given;
+	int rc;
+
+	if (launched)
+		opts->ranks = 0;
+	else if (!opts->ranks)
+		return moe_error_set(err, -EINVAL, "--ranks is 0");
+	if (opts->tokens_count > 1 && !launched && opts->tokens_count != opts->ranks)
+		return moe_error_set(err, -EINVAL, "--tokens has %u numbers for %u ranks",
+				     opts->tokens_count, opts->ranks);
+	if (opts->input && opts->save_input)
+		return moe_error_set(
+			err, -EINVAL,
+			"--save-input writes tokens that were made up, --input brings them");
+	rc = read_config(opts, err);
+	for (uint32_t i = 0; i < opts->layer_count && !rc; i++)
+		if (!moe_config_is_moe(&opts->config, opts->layers[i]))
+			rc = moe_error_set(err, -EINVAL,
+					   "--layers: layer %u of this model has no routed experts",
+					   opts->layers[i]);
+	return rc;
+}
+
+int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct moe_error *err)
+{
+	static const char *const names[] = {
+		"layers",  "tokens",   "ranks",	      "weights",	"seed",	  "dtype",
+		"receive", "residual", "input",	      "save-input",	"output", "json",
+		"threads", "warmup",   "timeout-ms",  "experts",	"hidden", "intermediate",
+		"topk",	   "groups",   "topk-groups", "shared-experts", "scale"};
+	enum { NAMES = sizeof(names) / sizeof(*names) };
+	struct option long_options[NAMES + 4] = {{0}};
+	int found, index = 0, rc = 0, scores = 0, checked = 0;
+	bool ranks_given = false;
+
+	*opts = (struct moe_run_opts){.config = moe_config_r1,
+				      .layers = {3},
+				      .layer_count = 1,
+				      .tokens = {8},
+				      .tokens_count = 1,
+				      .ranks = 4,
+				      .seed = 1,
+				      .fp8 = true,
+				      .warmup = 1,
+				      .timeout_ns = INT64_C(30000000000),
+				      .argc = argc,
+				      .argv = argv};
+	for (unsigned i = 0; i < NAMES; i++)
+		long_options[i] = (struct option){names[i], required_argument, NULL, 1};
+	long_options[NAMES] = (struct option){"check", no_argument, &checked, 1};
+	long_options[NAMES + 1] = (struct option){"scores", no_argument, &scores, 1};
+	long_options[NAMES + 2] = (struct option){"help", no_argument, NULL, 'h'};
+	optind = 0;
+	opterr = 0;
+	while (!rc && (found = getopt_long(argc, argv, "h", long_options, &index)) != -1) {
+		if (found == 'h') {
+			fputs(help, stdout);
+			return 1;
+		}
+		if (found == '?')
+			return moe_error_set(
+				err, -EINVAL,
+				"%s: unknown, or its value is missing; see accel-moe run --help",
+				argv[optind - 1]);
+		if (!found)
+			continue;
+		ranks_given |= !strcmp(names[index], "ranks");
+		rc = parse_option(opts, names[index], optarg, err);
+	}
+	if (!rc && optind < argc)
+		rc = moe_error_set(err, -EINVAL, "\"%s\": not an option; see accel-moe run --help",
+				   argv[optind]);
+	opts->check = checked;
+	opts->scores = scores;
+	return rc ? rc : check(opts, ranks_given, err);
+}

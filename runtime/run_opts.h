@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/* The command line of accel-moe run, checked. */
+#ifndef ACCEL_RUNTIME_RUN_OPTS_H
+#define ACCEL_RUNTIME_RUN_OPTS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "layer.h"
+
+enum { MOE_RANKS_MAX = 64 }; /* local ranks that one run spawns */
+
+struct moe_run_opts {
+	struct moe_config config;
+	uint32_t layers[MOE_LAYERS_MAX], layer_count;
+	uint32_t tokens
+		[MOE_RANKS_MAX]; /* of each rank; of all ranks tokens[0] when tokens_count is 1 */
+	uint32_t tokens_count;
+	uint32_t ranks;	     /* to spawn; 0: this process is one rank of a launcher's */
+	const char *weights; /* directory, or NULL: synthetic */
+	uint64_t seed;
+	bool fp8, landed, check, scores;
+	enum moe_residual residual;
+	const char *input, *output, *save_input, *json;
+	uint32_t threads; /* a rank; 0: cores / ranks */
+	uint32_t warmup;  /* times each layer runs before the one that is timed */
+	int64_t timeout_ns;
+	int argc;
+	char **argv;
+};
+
+/**
+ * moe_run_opts_parse - argv[0] is "run"
+ * Return: 0; 1 --help was asked for and printed; -errno with a sentence.
+ */
+int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct moe_error *err);
+
+#endif
