@@ -6,8 +6,8 @@
 #
 # A test is a program build/tests/DIR/NAME.t made of tests/DIR/NAME.c, or an executable script tests/DIR/NAME.sh or .py
 # (of tests/oracle, whose other scripts are tools, test_*.py); it speaks TAP and runs from the top of the tree with
-# BUILD naming the build. Programs run three times: as built, under ASan and UBSan, under TSan. A comment in a test's
-# source can say otherwise:
+# BUILD naming the build. Programs run as built, under ASan and UBSan, and, but for kernels and uapi, which start no
+# thread, under TSan. A comment in a test's source can say otherwise:
 #
 #     check: alone       its timing matters: nothing else runs meanwhile
 #     check: plain       not under sanitizers (it measures, or needs their memory)
@@ -79,7 +79,8 @@ build 'clang, fuzzers' BUILD="$BUILD/fuzz" CC=clang-14 SANITIZE=fuzzer-no-link,a
 alone=$(marked alone | tr '\n' ' ')
 plain=$(marked plain | tr '\n' ' ')
 no_tsan=$(marked no-tsan | tr '\n' ' ')
-tests=$( { scripts; programs "$BUILD" ''; programs "$BUILD/asan" "$plain"; programs "$BUILD/tsan" "$plain $no_tsan"; } |
+threadless=$(ls tests/uapi/*.c tests/kernels/*.c | tr '\n' ' ')
+tests=$( { scripts; programs "$BUILD" ''; programs "$BUILD/asan" "$plain"; programs "$BUILD/tsan" "$plain $no_tsan $threadless"; } |
 	grep -F -- "${ONLY:-}")
 if [ -z "$tests" ]; then
 	echo "check: no test's name holds '${ONLY:-}'" >&2

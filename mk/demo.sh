@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# make demo: installs what is missing, builds, and runs two DeepSeek-R1 MoE layers across four ranks of this machine,
-# checked against one process and against a script that shares no code with the product.
+# make demo: installs what is missing, builds, and runs two DeepSeek-R1 MoE layers across four ranks
+# of this machine, checked against one process and against a script that shares no code with the
+# product.
 set -u
 cd "$(dirname "$0")/.." || exit
 unset MAKEFLAGS MFLAGS MAKELEVEL
@@ -21,9 +22,10 @@ start=$(date +%s)
 
 cat <<'TEXT'
 
-Two MoE layers of DeepSeek-R1 at full size, eight tokens on each of four ranks: processes that share memory. Each chooses
-experts for its tokens, sends their rows as FP8 to the ranks that own those experts (dispatch), and brings the weighted
-results back (combine). Weights come from a seed. One process then does all of it again, to compare bit for bit.
+Two MoE layers of DeepSeek-R1 at full size, eight tokens on each of four ranks: processes that share
+memory. Each rank chooses experts for its tokens, sends their rows as FP8 to the ranks that own those
+experts (dispatch), and brings the weighted results back (combine). Weights come from a seed. One
+process then does all of it again, to compare bit for bit, which takes longest.
 
 TEXT
 "$BUILD/bin/accel-moe" run --layers $layers --tokens 8 --ranks 4 --weights synthetic --seed $seed --dtype fp8 --check \

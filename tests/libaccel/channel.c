@@ -274,7 +274,7 @@ static void with_child(bool (*child)(struct accel_channel *ch),
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0), status = -1;
 	socklen_t len = sizeof(address);
-	struct accel_channel *ch;
+	struct accel_channel *ch = NULL;
 	pid_t pid;
 
 	bind(listener, (struct sockaddr *)&address, sizeof(sa_family_t));

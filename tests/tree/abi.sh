@@ -47,7 +47,9 @@ tap_ok 'libaccel.so needs the C library alone' "$(
 tap_ok 'libaccel.so has its soname' "$(
 	readelf -d "$lib/libaccel.so" | grep -q 'SONAME.*\[libaccel\.so\.0\]' || echo 'it is not libaccel.so.0')"
 if command -v mandoc >/dev/null; then
-	tap_ok 'man pages are clean' "$(for page in "$BUILD"/man/man?/*.?; do mandoc -T lint -W all "$page"; done 2>&1)"
+	# A page may refer to one that is not installed yet.
+	tap_ok 'man pages are clean' "$(for page in "$BUILD"/man/man?/*.?; do mandoc -T lint -W all "$page"; done 2>&1 |
+		grep -v 'referenced manual not found')"
 else
 	tap_skip 'man pages are clean' 'no mandoc'
 fi
