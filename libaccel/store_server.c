@@ -6,7 +6,8 @@
  * Anybody may connect. Until a whole hello of this group has come, a connection is a stranger: it
  * has STRANGER_NS to say one, there are at most STRANGERS_MAX, the oldest makes room for a new one,
  * and nothing that it does is heard elsewhere. A hello of this group that disagrees is a mistake of
- * the operator, and ends the rendezvous for all with a verdict.
+ * the operator, and ends the rendezvous for all with a verdict, which ranks that come a little later
+ * are told too.
  */
 #define _GNU_SOURCE
 #include "store_wire.h"
@@ -25,6 +26,7 @@
 
 #define STRANGERS_MAX 64
 #define STRANGER_NS (2000 * ACCEL_NS_PER_MS)
+#define LINGER_NS (2000 * ACCEL_NS_PER_MS) /* with a verdict, for ranks that are still to come */
 #define TICK_MS 100
 #define BIND_RETRY_MS 20
 
@@ -45,6 +47,8 @@ struct server {
 	int count, room;
 	int whole;			  /* blobs that are there, own one included */
 	uint64_t came[ACCEL_RANKS_WORDS]; /* ranks whose blob was there at some time */
+	struct store_reply refusal;	  /* kind 0: none yet */
+	uint64_t told[ACCEL_RANKS_WORDS]; /* ranks that were told the refusal */
 };
 
 static void conn_close(struct server *server, struct conn *conn)
@@ -114,8 +118,23 @@ static int disagree(struct server *server, struct conn *conn, enum store_field f
 		.ours = ours,
 	};
 
+	server->refusal = reply;
+	accel_ranks_add(server->told, reply.rank);
 	conn_say(server, conn, &reply);
+	for (int i = 0; i < server->count; i++)
+		if (server->conns[i].rank > 0)
+			accel_ranks_add(server->told, server->conns[i].rank);
 	return end_all(server, &reply);
+}
+
+/* After the verdict: tell it to whoever comes now. */
+static int refuse(struct server *server, struct conn *conn)
+{
+	if (conn->hello.rank < ACCEL_RANKS_MAX)
+		accel_ranks_add(server->told, (int)conn->hello.rank);
+	conn_say(server, conn, &server->refusal);
+	conn_close(server, conn);
+	return 0;
 }
 
 /* A whole hello is there. 0: go on; -errno: the rendezvous is over. */
@@ -135,6 +154,8 @@ static int conn_hello(struct server *server, struct conn *conn)
 		conn_close(server, conn);
 		return 0;
 	}
+	if (server->refusal.kind)
+		return refuse(server, conn);
 	if (hello->version != STORE_VERSION)
 		return disagree(server, conn, STORE_FIELD_VERSION, hello->version, STORE_VERSION);
 	if (hello->world != (uint32_t)opts->world)
@@ -284,6 +305,37 @@ static int poll_all(struct server *server, short events)
 		 accel_deadline_poll_ms(server->store->deadline_ns, TICK_MS)) < 0)
 		return 0;
 	return server->count;
+}
+
+static bool all_are_told(const struct server *server)
+{
+	int told = 0;
+
+	for (int r = 1; r < server->store->opts->world; r++)
+		told += accel_ranks_has(server->told, r);
+	return told == server->store->opts->world - 1;
+}
+
+/* The rendezvous is over, but ranks may still come that would wait for it in vain. */
+static void linger(struct server *server)
+{
+	int64_t until_ns = accel_now_ns() + LINGER_NS;
+
+	for (int i = 0; i < server->count; i++)
+		if (server->conns[i].rank >= 0)
+			conn_close(server, &server->conns[i]);
+	sweep(server);
+	while (!all_are_told(server) && accel_now_ns() < until_ns &&
+	       !accel_deadline_passed(server->store->deadline_ns)) {
+		int count = poll_all(server, POLLIN);
+
+		for (int i = 0; i < count; i++)
+			if (server->pfds[i + 1].revents && server->conns[i].fd >= 0)
+				conn_read(server, &server->conns[i]);
+		sweep(server);
+		if (server->pfds[0].revents && accept_new(server))
+			return;
+	}
 }
 
 static int gather(struct server *server)
@@ -450,6 +502,8 @@ int store_server_run(struct store *store)
 		goto out;
 	memcpy(store->all, store->mine, store->bytes);
 	rc = gather(&server);
+	if (server.refusal.kind)
+		linger(&server);
 	close(server.listen_fd);
 	server.listen_fd = -1;
 	if (!rc)

@@ -80,11 +80,23 @@ alone=$(marked alone | tr '\n' ' ')
 plain=$(marked plain | tr '\n' ' ')
 no_tsan=$(marked no-tsan | tr '\n' ' ')
 threadless=$(ls tests/uapi/*.c tests/kernels/*.c | tr '\n' ' ')
-tests=$( { scripts; programs "$BUILD" ''; programs "$BUILD/asan" "$plain"; programs "$BUILD/tsan" "$plain $no_tsan $threadless"; } |
-	grep -F -- "${ONLY:-}")
+tests=$({
+	scripts
+	programs "$BUILD" ''
+	programs "$BUILD/asan" "$plain"
+	programs "$BUILD/tsan" "$plain $no_tsan $threadless"
+} | grep -F -- "${ONLY:-}")
 if [ -z "$tests" ]; then
 	echo "check: no test's name holds '${ONLY:-}'" >&2
 	exit 2
+fi
+
+# Two tests want reserved huge pages; who is root gets some for as long as they run.
+pages=/proc/sys/vm/nr_hugepages
+if [ -w "$pages" ] && [ "$(cat "$pages")" -lt 16 ]; then
+	trap 'echo '"$(cat "$pages")"' >$pages' EXIT
+	trap 'exit 130' INT TERM
+	echo 16 >"$pages"
 fi
 
 verdict=0
