@@ -275,6 +275,17 @@ int accel_channel_drain(struct accel_channel *ch)
 	return rc;
 }
 
+static void drop_message(struct accel_channel *ch, struct message **at)
+{
+	struct message *message = *at;
+
+	*at = message->next;
+	if (ch->last == &message->next)
+		ch->last = at;
+	free(message);
+	ch->queued--;
+}
+
 static ssize_t take_queued(struct accel_channel *ch, uint32_t type, uint64_t tag, void *body,
 			   size_t room)
 {
@@ -288,11 +299,7 @@ static ssize_t take_queued(struct accel_channel *ch, uint32_t type, uint64_t tag
 			return -EMSGSIZE;
 		if (bytes)
 			memcpy(body, message->body, (size_t)bytes);
-		*at = message->next;
-		if (ch->last == &message->next)
-			ch->last = at;
-		free(message);
-		ch->queued--;
+		drop_message(ch, at);
 		return bytes;
 	}
 	return -EAGAIN;
@@ -314,6 +321,19 @@ ssize_t accel_channel_take(struct accel_channel *ch, uint32_t type, uint64_t tag
 	}
 	pthread_mutex_unlock(&ch->lock);
 	return rc;
+}
+
+void accel_channel_drop(struct accel_channel *ch, uint32_t type, uint64_t tag)
+{
+	pthread_mutex_lock(&ch->lock);
+	drain(ch);
+	for (struct message **at = &ch->first; *at;) {
+		if ((*at)->head.type == type && (*at)->head.tag < tag)
+			drop_message(ch, at);
+		else
+			at = &(*at)->next;
+	}
+	pthread_mutex_unlock(&ch->lock);
 }
 
 int accel_channel_region(struct accel_channel *ch, uint64_t region_id, struct accel_region **region)

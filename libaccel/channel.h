@@ -94,6 +94,8 @@ int accel_channel_drain(struct accel_channel *ch);
  */
 ssize_t accel_channel_take(struct accel_channel *ch, uint32_t type, uint64_t tag, void *body,
 			   size_t room);
+/* Drain, then forget waiting messages of this type with smaller tags: of what was given up. */
+void accel_channel_drop(struct accel_channel *ch, uint32_t type, uint64_t tag);
 
 /*
  * The peer's region by its id, with a reference for the caller; drains when it is not known yet.

@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define ERRNO_MAX 4095
+
 #define FAIL(code, ...) accel_fail(NULL, code, ACCEL_AT_CREATE, __VA_ARGS__)
 
 /* The body of EP_READY. */
@@ -89,17 +91,49 @@ static int take_memory(struct accel_ep *ep, const int32_t *tables)
 	return ep->ops->open(ep, &ep->transport);
 }
 
+/* Say ready, or why not, and hear the same from all; the error is the own one, else the lowest rank's. */
+static int hear(struct accel_ep *ep, uint64_t tag, const struct ready *mine, struct ready *all)
+{
+	struct accel_failure where = {.rank = -1, .phase = ACCEL_PHASE_CREATE, .lane = -1};
+	struct accel_error own = {.size = sizeof(own)};
+	int rc;
+
+	if (mine->status)
+		accel_error_get(NULL, &own);
+	rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY, tag, mine, sizeof(*mine),
+				  all, ep->local.timeout_ns);
+	where.rank = own.rank;
+	if (mine->status)
+		return accel_fail(NULL, mine->status, &where, "%s", own.text);
+	for (int p = 0; p < ep->group->world && !rc; p++) {
+		where.rank = p;
+		if (all[p].status > 0 || all[p].status < -ERRNO_MAX)
+			rc = accel_fail(NULL, -EPROTO, &where,
+					"rank %d says %d where 0 or an errno is due", p,
+					all[p].status);
+		else if (all[p].status)
+			rc = accel_fail(NULL, all[p].status, &where,
+					"rank %d could not make its part of the context: %s", p,
+					strerror(-all[p].status));
+	}
+	return rc;
+}
+
+static int show_window(struct accel_ep *ep)
+{
+	int rc = 0;
+
+	for (int p = 0; p < ep->group->world && !rc; p++)
+		if (p != ep->group->rank)
+			rc = ep->ops->reg(ep->transport, p, ep->window);
+	return rc ? FAIL(rc, "the window could not be shown to a peer: %s", strerror(-rc)) : 0;
+}
+
 static int connect_peers(struct accel_ep *ep, const struct ready *all)
 {
 	int rc = 0;
 
 	for (int p = 0; p < ep->group->world && !rc; p++) {
-		const struct accel_failure where = {p, ACCEL_PHASE_CREATE, -1, 0, NULL};
-
-		if (all[p].status)
-			return accel_fail(NULL, all[p].status, &where,
-					  "rank %d could not make its part of the context: %s", p,
-					  strerror(-all[p].status));
 		if (p == ep->group->rank)
 			continue;
 		rc = ep->ops->connect(ep->transport, p, all[p].region, all[p].incarnation);
@@ -109,45 +143,46 @@ static int connect_peers(struct accel_ep *ep, const struct ready *all)
 	return rc;
 }
 
-/* Show the window, say ready (or why not), hear the same from all, and open their boards. */
+/* Show the window and open the peers'. Nobody leaves before all have done so. */
 static int meet(struct accel_ep *ep, uint64_t tag, int status)
 {
-	int world = ep->group->world, rc = status;
 	struct ready mine = {.incarnation = ep->incarnation},
-		     *all = calloc((size_t)world, sizeof(*all));
+		     *all = calloc((size_t)ep->group->world, sizeof(*all));
+	int rc;
 
 	if (!all)
-		return FAIL(-ENOMEM, "no memory for the answers of %d ranks", world);
-	for (int p = 0; p < world && !rc; p++)
-		if (p != ep->group->rank)
-			rc = ep->ops->reg(ep->transport, p, ep->window);
-	if (rc && !status)
-		FAIL(rc, "the window could not be shown to a peer: %s", strerror(-rc));
-	mine.status = rc;
+		return FAIL(-ENOMEM, "no memory for the answers of %d ranks", ep->group->world);
+	mine.status = status ? status : show_window(ep);
 	mine.region = ep->window ? ep->window->id : 0;
-	if (rc) {
-		/* Tell the others, keep the first error. */
-		struct accel_error first = {.size = sizeof(first)};
-
-		accel_error_get(NULL, &first);
-		accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY, tag * 2, &mine,
-				     sizeof(mine), all, ep->local.timeout_ns);
-		accel_fail(NULL, rc,
-			   &(struct accel_failure){first.rank, ACCEL_PHASE_CREATE, -1, 0, NULL},
-			   "%s", first.text);
-	} else {
-		rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY, tag * 2, &mine,
-					  sizeof(mine), all, ep->local.timeout_ns);
-		if (!rc)
-			rc = connect_peers(ep, all);
-		/* Nobody leaves before all have mapped its window. */
-		if (!rc)
-			rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY,
-						  tag * 2 + 1, &mine, sizeof(mine), all,
-						  ep->local.timeout_ns);
+	rc = hear(ep, tag * 2, &mine, all);
+	if (!rc) {
+		mine.status = connect_peers(ep, all);
+		rc = hear(ep, tag * 2 + 1, &mine, all);
 	}
 	free(all);
 	return rc;
+}
+
+/* Messages of contexts that were given up on one side. */
+static void forget_older(struct accel_group *group, uint64_t tag)
+{
+	for (int p = 0; p < group->world; p++) {
+		if (!group->channel[p])
+			continue;
+		accel_channel_drop(group->channel[p], ACCEL_MESSAGE_EP_OPTS, tag * 2);
+		accel_channel_drop(group->channel[p], ACCEL_MESSAGE_EP_READY, tag * 2);
+	}
+}
+
+/* Arguments that this rank refuses itself: the others, who may have sent theirs, must not wait for it. */
+static void decline(struct accel_group *group, uint64_t tag)
+{
+	const struct accel_ep_shape none = {0};
+
+	for (int p = 0; p < group->world; p++)
+		if (group->channel[p])
+			accel_channel_send(group->channel[p], ACCEL_MESSAGE_EP_OPTS, tag * 2, &none,
+					   sizeof(none), 0);
 }
 
 /* Everything that create took, in reverse. */
@@ -186,6 +221,7 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 	if (!group)
 		return FAIL(-EINVAL, "accel_ep_create: group is NULL");
 	tag = ++group->ep_number;
+	forget_older(group, tag);
 	if (!out)
 		return FAIL(-EINVAL, "accel_ep_create: ep is NULL");
 	ep = calloc(1, sizeof(*ep));
@@ -202,12 +238,14 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 	if (!rc &&
 	    getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) != sizeof(ep->incarnation))
 		rc = FAIL(-EIO, "no random number for the incarnation");
-	if (!ep->local.timeout_ns)
+	if (ep->local.timeout_ns <= 0)
 		ep->local.timeout_ns = group->timeout_ns;
 	if (!rc)
 		rc = accel_ep_layout_init(&ep->layout, group->rank, group->world, &ep->shape,
 					  tables);
-	if (!rc)
+	if (rc)
+		decline(group, tag);
+	else
 		rc = agree(ep, tag, tables);
 	if (!rc)
 		rc = meet(ep, tag, take_memory(ep, tables));
@@ -313,11 +351,10 @@ int accel_ep_mask(struct accel_ep *ep, int rank)
 	if (rank == ep->group->rank)
 		return accel_fail(&ep->obj, -EINVAL, NULL, "accel_ep_mask: rank %d is this one",
 				  rank);
-	/*
-	 * Fenced first: once a lane sees it masked, the lane may reuse what the rank was reading.
-	 */
+	/* Fenced before a lane sees that, since the lane may then reuse what the rank was reading. */
+	atomic_fetch_or(&ep->masked[rank], ACCEL_MASK_BEGUN);
 	ep->ops->close(ep->transport, rank);
-	atomic_store_explicit(&ep->masked[rank], 1, memory_order_release);
+	atomic_fetch_or(&ep->masked[rank], ACCEL_MASK_FENCED);
 	return 0;
 }
 
@@ -331,7 +368,7 @@ int accel_ep_masks_get(struct accel_ep *ep, uint64_t *missing)
 		return accel_fail(&ep->obj, -EINVAL, NULL, "accel_ep_masks_get: missing is NULL");
 	memset(missing, 0, ACCEL_RANKS_MAX / 8);
 	for (int p = 0; p < ep->group->world; p++) {
-		if (!accel_ep_is_masked(ep, p))
+		if (!accel_ep_mask_begun(ep, p))
 			continue;
 		missing[p / 64] |= UINT64_C(1) << p % 64;
 		count++;

@@ -150,7 +150,7 @@ struct accel_ep {
 	struct accel_region *window, *private_memory;
 	const struct accel_transport_ops *ops;
 	struct accel_transport *transport;
-	_Atomic uint32_t *masked; /* [R] */
+	_Atomic uint32_t *masked; /* [R] ACCEL_MASK_BEGUN, then ACCEL_MASK_FENCED too */
 	_Atomic uint32_t aborted;
 	_Atomic uint64_t *peer_wait_ns; /* [R] */
 	struct accel_ep_counters counters;
@@ -183,7 +183,10 @@ typedef int accel_ep_arrived_fn(struct accel_ep *ep, struct accel_ep_lane *lane,
 				const struct accel_signal *signal);
 int accel_ep_gather(struct accel_ep *ep, uint32_t lane, enum accel_way way, int64_t timeout_ns,
 		    accel_ep_arrived_fn *arrived);
-/* -ESTALE if an unmasked peer has masked this rank */
+/*
+ * After rows were read: -ESTALE an unmasked peer has masked this rank, -ESHUTDOWN one left without
+ * waiting for it any longer (said); else 0
+ */
 int accel_ep_stale(struct accel_ep *ep, uint32_t lane, enum accel_way way);
 /* Give up the references to peers' regions of the round. */
 void accel_ep_release(struct accel_ep_lane *lane, int world);
@@ -203,8 +206,10 @@ struct accel_ep_place {
 static inline struct accel_ep_span accel_ep_span(const void *ptr, uint64_t rows, uint64_t stride,
 						 uint64_t row_bytes)
 {
-	return (struct accel_ep_span){
-		(uintptr_t)ptr, (uintptr_t)ptr + (rows ? (rows - 1) * stride + row_bytes : 0)};
+	if (!rows) /* nowhere, and in no other span */
+		return (struct accel_ep_span){0};
+	return (struct accel_ep_span){(uintptr_t)ptr,
+				      (uintptr_t)ptr + (rows - 1) * stride + row_bytes};
 }
 
 static inline bool accel_ep_overlap(struct accel_ep_span a, struct accel_ep_span b)
@@ -222,21 +227,33 @@ void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_
 void accel_ep_lend(struct accel_ep_lane *lane, enum accel_lent what,
 		   struct accel_region *region); /* takes the reference over */
 /*
- * Every unmasked peer may use the region from now on. 0 or -ETIMEDOUT (said); a dead peer is end's
- * business.
+ * Every unmasked peer may use the region from now on. 0, or said: -ETIMEDOUT, -ENOSPC, -ENOMEM,
+ * -ECANCELED. A dead peer is end's business.
  */
 int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region);
 /*
- * How many rows of row_bytes lie in a peer's region from offset on; -EPROTO, or 0 with the
- * reference in *held.
+ * How many rows of row_bytes lie in a peer's region from offset on: 0 with the reference in *held;
+ * -EPROTO; -ENOMEM it cannot be mapped here; -ECONNRESET, -ESHUTDOWN the peer and it are gone.
  */
 int accel_ep_reach(struct accel_ep *ep, int peer, uint64_t region, uint64_t offset, uint64_t stride,
 		   uint64_t row_bytes, struct accel_region **held, const uint8_t **addr,
 		   uint64_t *rows);
 
-static inline bool accel_ep_is_masked(const struct accel_ep *ep, int rank)
+/*
+ * From BEGUN on the rank may find itself masked and reuse its rows: none is summed any more. From
+ * FENCED on it cannot take for new what it still reads here: it is waited for no more.
+ */
+#define ACCEL_MASK_BEGUN 1u
+#define ACCEL_MASK_FENCED 2u
+
+static inline bool accel_ep_mask_begun(const struct accel_ep *ep, int rank)
 {
 	return atomic_load_explicit(&ep->masked[rank], memory_order_acquire) != 0;
+}
+
+static inline bool accel_ep_is_masked(const struct accel_ep *ep, int rank)
+{
+	return atomic_load_explicit(&ep->masked[rank], memory_order_acquire) & ACCEL_MASK_FENCED;
 }
 
 static inline void accel_ep_count(_Atomic uint64_t *counter, uint64_t n)

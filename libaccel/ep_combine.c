@@ -179,6 +179,7 @@ static int arrived(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 	uint64_t map_bytes = is_by_expert(ep)
 				     ? sizeof(uint32_t) * (uint64_t)lane->send_entries[peer]
 				     : 0;
+	int rc;
 
 	if (s->count != lane->send_count[peer])
 		return -EPROTO;
@@ -194,10 +195,12 @@ static int arrived(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 		a->results_rows = UINT64_MAX;
 		return 0;
 	}
-	if (accel_ep_reach(ep, peer, s->region, s->offset, s->stride,
-			   2 * (uint64_t)ep->shape.hidden, &a->held[ACCEL_LENT_Y], &a->results,
-			   &a->results_rows) ||
-	    (uintptr_t)a->results % 2 || a->results_stride % 2)
+	rc = accel_ep_reach(ep, peer, s->region, s->offset, s->stride,
+			    2 * (uint64_t)ep->shape.hidden, &a->held[ACCEL_LENT_Y], &a->results,
+			    &a->results_rows);
+	if (rc)
+		return rc;
+	if (((uintptr_t)a->results | a->results_stride) % 2)
 		return -EPROTO;
 	if (!is_by_expert(ep) && (uint64_t)s->base + s->count > a->results_rows)
 		return -EPROTO;
@@ -249,7 +252,7 @@ static bool add_part(struct sum *sum, uint32_t token, int32_t d)
 	struct accel_ep_lane *lane = sum->lane;
 	const struct accel_ep_arrival *a = &lane->peer[d];
 	uint32_t topk = sum->ep->shape.topk, slot = sum->slot[d]++;
-	bool here = !accel_ep_is_masked(sum->ep, d) && a->arrived[ACCEL_WAY_COMBINE];
+	bool here = !accel_ep_mask_begun(sum->ep, d) && a->arrived[ACCEL_WAY_COMBINE];
 
 	if (!is_by_expert(sum->ep)) {
 		if (here)
@@ -320,14 +323,16 @@ static int sum_tokens(struct accel_ep *ep, uint32_t index, void *out, uint64_t o
 		.out = out,
 		.out_stride = out_stride,
 	};
+	int rc;
 
 	build(&sum);
 	if (sum.failed_rank >= 0) {
 		const struct accel_failure where = {sum.failed_rank, ACCEL_PHASE_COMBINE,
 						    (int)index, lane->round, NULL};
 
-		if (accel_ep_stale(ep, index, ACCEL_WAY_COMBINE))
-			return -ESTALE;
+		rc = accel_ep_stale(ep, index, ACCEL_WAY_COMBINE);
+		if (rc)
+			return rc;
 		return accel_fail(
 			&ep->obj, -EPROTO, &where,
 			"rank %d points at results it does not have; mask it and call again",
@@ -336,6 +341,31 @@ static int sum_tokens(struct accel_ep *ep, uint32_t index, void *out, uint64_t o
 	if (lane->tokens)
 		ep->group->dev->kernels->combine(&combine, 0, 1);
 	return accel_ep_stale(ep, index, ACCEL_WAY_COMBINE);
+}
+
+static int masks_begun(const struct accel_ep *ep)
+{
+	int count = 0;
+
+	for (int p = 0; p < ep->group->world; p++)
+		count += accel_ep_mask_begun(ep, p);
+	return count;
+}
+
+/*
+ * A rank that another thread masks during the sum may leave and reuse its rows: then the sum is
+ * made again, without it.
+ */
+static int sum_settled(struct accel_ep *ep, uint32_t index, void *out, uint64_t out_stride)
+{
+	int masks, rc;
+
+	do {
+		masks = masks_begun(ep);
+		rc = sum_tokens(ep, index, out, out_stride);
+		accel_fence();
+	} while (!rc && masks_begun(ep) != masks);
+	return rc;
 }
 
 static void close_round(struct accel_ep *ep, uint32_t index)
@@ -347,10 +377,13 @@ static void close_round(struct accel_ep *ep, uint32_t index)
 	accel_ep_lend(lane, ACCEL_LENT_X, NULL);
 	accel_ep_lend(lane, ACCEL_LENT_SCALES, NULL);
 	accel_ep_count(&ep->counters.rounds, 1);
+	lane->y = (struct accel_ep_span){0};
 	lane->phase = ACCEL_LANE_IDLE;
 }
 
-static int check_out(struct accel_ep *ep, uint32_t index, const void *out, uint64_t *stride)
+/* What combine_end is given, as far as that can be told before y is known (its span is empty then). */
+static int check_end(struct accel_ep *ep, uint32_t index, const void *out, uint64_t *stride,
+		     const struct accel_ep_combined *combined)
 {
 	const struct accel_ep_lane *lane = &ep->lane[index];
 	uint64_t row_bytes = 2 * (uint64_t)ep->shape.hidden;
@@ -368,6 +401,12 @@ static int check_out(struct accel_ep *ep, uint32_t index, const void *out, uint6
 		return fail(
 			ep, index, -EINVAL,
 			"accel_ep_combine_end: out overlaps x, its scales or y, which peers may be reading");
+	if (accel_ep_overlap(span, accel_ep_span(ep->window->addr, 1, 0, ep->window->bytes)))
+		return fail(
+			ep, index, -EINVAL,
+			"accel_ep_combine_end: out lies in the context's own memory, which peers may be reading");
+	if (combined && !combined->size)
+		return fail(ep, index, -EINVAL, "accel_ep_combine_end: combined->size is 0");
 	return 0;
 }
 
@@ -381,14 +420,12 @@ int accel_ep_combine_end(struct accel_ep *ep, uint32_t index, int64_t timeout_ns
 
 	if (!lane)
 		return rc;
-	rc = check_out(ep, index, out, &out_stride);
+	rc = check_end(ep, index, out, &out_stride, user);
 	if (rc)
 		return rc;
-	if (user && !user->size)
-		return fail(ep, index, -EINVAL, "accel_ep_combine_end: combined->size is 0");
 	rc = accel_ep_gather(ep, index, ACCEL_WAY_COMBINE, timeout_ns, arrived);
 	if (!rc)
-		rc = sum_tokens(ep, index, out, out_stride);
+		rc = sum_settled(ep, index, out, out_stride);
 	if (rc)
 		return rc;
 	combined.incomplete = lane->incomplete_count;
@@ -402,10 +439,17 @@ int accel_ep_combine_end(struct accel_ep *ep, uint32_t index, int64_t timeout_ns
 }
 
 int accel_ep_combine(struct accel_ep *ep, uint32_t lane, const struct accel_ep_result *result,
-		     int64_t timeout_ns, void *out, uint64_t out_stride,
+		     int64_t timeout_ns, void *out, uint64_t out_stride_bytes,
 		     struct accel_ep_combined *combined)
 {
-	int rc = accel_ep_combine_begin(ep, lane, result);
+	uint64_t stride = out_stride_bytes;
+	int rc;
 
-	return rc ? rc : accel_ep_combine_end(ep, lane, timeout_ns, out, out_stride, combined);
+	/* Bad arguments of the second half are refused before the first begins. */
+	if (accel_ep_lane_get(ep, lane, ACCEL_LANE_RECEIVED, "accel_ep_combine", &rc))
+		rc = check_end(ep, lane, out, &stride, combined);
+	if (!rc)
+		rc = accel_ep_combine_begin(ep, lane, result);
+	return rc ? rc
+		  : accel_ep_combine_end(ep, lane, timeout_ns, out, out_stride_bytes, combined);
 }

@@ -322,11 +322,15 @@ static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 		return 0;
 	rc = accel_ep_reach(ep, peer, s->region, s->offset, s->stride, row_bytes,
 			    &a->held[ACCEL_LENT_X], &a->rows, &a->tokens);
-	if (rc || ep->shape.dtype == ACCEL_DTYPE_BF16)
+	if (rc)
 		return rc;
+	if (ep->shape.dtype == ACCEL_DTYPE_BF16)
+		return ((uintptr_t)a->rows | a->stride) % 2 ? -EPROTO : 0;
 	rc = accel_ep_reach(ep, peer, s->scale_region, s->scale_offset, s->scale_stride,
 			    4 * blocks(ep), &a->held[ACCEL_LENT_SCALES], &a->scales, &scaled);
-	if (rc || (uintptr_t)a->scales % 4 || a->scale_stride % 4)
+	if (rc)
+		return rc;
+	if (((uintptr_t)a->scales | a->scale_stride) % 4)
 		return -EPROTO;
 	if (scaled < a->tokens)
 		a->tokens = scaled;
@@ -458,13 +462,14 @@ static int list_all(struct accel_ep *ep, uint32_t index)
 			continue;
 		}
 		for (uint32_t slot = 0; slot < lane->peer[p].count; slot++) {
-			int rc = list_row(ep, lane, p, slot, n++);
+			int rc = list_row(ep, lane, p, slot, n++), stale;
 
 			if (!rc)
 				continue;
 			/* A record is torn, not wrong, when its rank has masked this one. */
-			if (accel_ep_stale(ep, index, ACCEL_WAY_DISPATCH))
-				return -ESTALE;
+			stale = accel_ep_stale(ep, index, ACCEL_WAY_DISPATCH);
+			if (stale)
+				return stale;
 			return accel_fail(
 				&ep->obj, rc, &where,
 				"rank %d sent a record out of range; mask it and call again", p);
@@ -473,6 +478,14 @@ static int list_all(struct accel_ep *ep, uint32_t index)
 	lane->rank_offset[ep->group->world] = n;
 	list_entries(ep, lane, n);
 	return accel_ep_stale(ep, index, ACCEL_WAY_DISPATCH);
+}
+
+static int check_recv(struct accel_ep *ep, const struct accel_ep_recv *recv)
+{
+	return recv && recv->size
+		       ? 0
+		       : accel_fail(&ep->obj, -EINVAL, NULL,
+				    "accel_ep_dispatch_end: recv is NULL or its size is 0");
 }
 
 int accel_ep_dispatch_end(struct accel_ep *ep, uint32_t index, int64_t timeout_ns,
@@ -484,9 +497,9 @@ int accel_ep_dispatch_end(struct accel_ep *ep, uint32_t index, int64_t timeout_n
 
 	if (!lane)
 		return rc;
-	if (!recv || !recv->size)
-		return accel_fail(&ep->obj, -EINVAL, NULL,
-				  "accel_ep_dispatch_end: recv is NULL or its size is 0");
+	rc = check_recv(ep, recv);
+	if (rc)
+		return rc;
 	rc = accel_ep_gather(ep, index, ACCEL_WAY_DISPATCH, timeout_ns, arrived);
 	if (!rc)
 		rc = list_all(ep, index);
@@ -503,7 +516,9 @@ int accel_ep_dispatch_end(struct accel_ep *ep, uint32_t index, int64_t timeout_n
 int accel_ep_dispatch(struct accel_ep *ep, uint32_t lane, const struct accel_ep_input *input,
 		      int64_t timeout_ns, struct accel_ep_recv *recv)
 {
-	int rc = accel_ep_dispatch_begin(ep, lane, input);
+	int rc = ep ? check_recv(ep, recv) : -EINVAL;
 
+	if (!rc)
+		rc = accel_ep_dispatch_begin(ep, lane, input);
 	return rc ? rc : accel_ep_dispatch_end(ep, lane, timeout_ns, recv);
 }

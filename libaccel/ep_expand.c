@@ -32,25 +32,37 @@ static int check(struct accel_ep *ep, uint32_t lane, const struct accel_ep_expan
 	return 0;
 }
 
-/*
- * First row of each expert when every expert's rows are rounded up to the alignment; the rows in
- * all.
- */
-static uint64_t lay_out(struct accel_ep *ep, struct accel_ep_lane *lane, uint32_t alignment)
+static uint64_t count_of(const struct accel_ep_lane *lane, uint32_t e)
 {
-	uint64_t at = 0;
+	return lane->expert_offset[e + 1] - lane->expert_offset[e];
+}
 
+static uint64_t padded(uint64_t count, uint32_t alignment)
+{
+	return (count + alignment - 1) / alignment * alignment;
+}
+
+/* The rows in all when every expert's are rounded up to the alignment. */
+static uint64_t rows_of(const struct accel_ep *ep, const struct accel_ep_lane *lane,
+			uint32_t alignment)
+{
+	uint64_t rows = 0;
+
+	for (uint32_t e = 0; e < ep->layout.experts_local; e++)
+		rows += padded(count_of(lane, e), alignment);
+	return rows;
+}
+
+static void lay_out(struct accel_ep *ep, struct accel_ep_lane *lane, uint32_t alignment)
+{
+	lane->expand_offset[0] = 0;
 	for (uint32_t e = 0; e < ep->layout.experts_local; e++) {
-		uint64_t count = lane->expert_offset[e + 1] - lane->expert_offset[e];
+		uint64_t count = count_of(lane, e);
 
-		lane->expand_offset[e] = (uint32_t)at;
 		lane->expand_count[e] = (uint32_t)count;
-		at += (count + alignment - 1) / alignment * alignment;
-		if (at > UINT32_MAX)
-			return at;
+		lane->expand_offset[e + 1] = lane->expand_offset[e] +
+					     (uint32_t)padded(count, alignment);
 	}
-	lane->expand_offset[ep->layout.experts_local] = (uint32_t)at;
-	return at;
 }
 
 static void copy_expert(struct accel_ep_lane *lane, uint32_t e, const struct expansion *to)
@@ -70,10 +82,24 @@ static void copy_expert(struct accel_ep_lane *lane, uint32_t e, const struct exp
 		memset(to->scales + at * to->blocks, 0, (end - at) * to->blocks * sizeof(float));
 }
 
+static void copy_all(struct accel_ep *ep, struct accel_ep_lane *lane,
+		     const struct accel_ep_expanded *expand)
+{
+	bool fp8 = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3;
+	struct expansion to = {expand->x, fp8 ? expand->scales : NULL,
+			       fp8 ? ep->shape.hidden : 2 * ep->shape.hidden,
+			       (ep->shape.hidden + 127) / 128};
+
+	for (uint32_t e = 0; e < ep->layout.experts_local; e++)
+		copy_expert(lane, e, &to);
+	accel_ep_count(&ep->counters.bytes_staged,
+		       lane->recv.entries * (to.row_bytes + (fp8 ? 4 * to.blocks : 0)));
+}
+
 int accel_ep_expand(struct accel_ep *ep, uint32_t index, struct accel_ep_expanded *user)
 {
 	struct accel_ep_expanded expand;
-	struct expansion to;
+	uint32_t alignment;
 	uint64_t rows;
 	int rc;
 	struct accel_ep_lane *lane = accel_ep_lane_get(ep, index, ACCEL_LANE_RECEIVED,
@@ -89,26 +115,21 @@ int accel_ep_expand(struct accel_ep *ep, uint32_t index, struct accel_ep_expande
 		rc = check(ep, index, &expand);
 	if (rc)
 		return rc;
-	rows = lay_out(ep, lane, expand.alignment ? expand.alignment : 1);
+	alignment = expand.alignment ? expand.alignment : 1;
+	rows = rows_of(ep, lane, alignment);
 	expand.rows = rows > UINT32_MAX ? UINT32_MAX : (uint32_t)rows;
+	if (rows > expand.rows_max) {
+		accel_struct_copy_out(&ep->obj, "struct accel_ep_expanded", &expand, sizeof(expand),
+				      user);
+		return accel_fail(&ep->obj, -ENOSPC, NULL,
+				  "accel_ep_expand: %u rows do not hold %llu", expand.rows_max,
+				  (unsigned long long)rows);
+	}
+	lay_out(ep, lane, alignment);
+	copy_all(ep, lane, &expand);
+	lane->expanded = true;
 	expand.expert_offset = lane->expand_offset;
 	expand.expert_count = lane->expand_count;
-	lane->expanded = rows <= expand.rows_max;
-	if (lane->expanded) {
-		bool fp8 = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3;
-
-		to = (struct expansion){expand.x, fp8 ? expand.scales : NULL,
-					fp8 ? ep->shape.hidden : 2 * ep->shape.hidden,
-					(ep->shape.hidden + 127) / 128};
-		for (uint32_t e = 0; e < ep->layout.experts_local; e++)
-			copy_expert(lane, e, &to);
-		accel_ep_count(&ep->counters.bytes_staged,
-			       lane->recv.entries * (to.row_bytes + (fp8 ? 4 * to.blocks : 0)));
-	}
-	rc = accel_struct_copy_out(&ep->obj, "struct accel_ep_expanded", &expand, sizeof(expand),
-				   user);
-	if (rc || lane->expanded)
-		return rc;
-	return accel_fail(&ep->obj, -ENOSPC, NULL, "accel_ep_expand: %u rows do not hold %llu",
-			  expand.rows_max, (unsigned long long)rows);
+	return accel_struct_copy_out(&ep->obj, "struct accel_ep_expanded", &expand, sizeof(expand),
+				     user);
 }

@@ -89,14 +89,18 @@ int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region
 	for (int p = 0; p < ep->group->world; p++) {
 		const struct accel_failure where = {p, ACCEL_PHASE_NONE, (int)lane,
 						    ep->lane[lane].round, NULL};
+		int rc;
 
 		if (p == ep->group->rank || accel_ep_is_masked(ep, p))
 			continue;
-		if (ep->ops->reg(ep->transport, p, region) == -ETIMEDOUT)
-			return accel_fail(
-				&ep->obj, -ETIMEDOUT, &where,
-				"rank %d does not read its control socket: a buffer could not be shown to it",
-				p);
+		rc = ep->ops->reg(ep->transport, p, region);
+		if (!rc || rc == -ECONNRESET || rc == -EPROTO)
+			continue;
+		return accel_fail(&ep->obj, rc, &where,
+				  "a buffer could not be shown to rank %d: %s", p,
+				  rc == -ETIMEDOUT ? "it does not read its control socket"
+				  : rc == -ENOSPC  ? "it holds as many as a rank may show"
+						   : strerror(-rc));
 	}
 	return 0;
 }
@@ -106,8 +110,12 @@ int accel_ep_reach(struct accel_ep *ep, int peer, uint64_t region, uint64_t offs
 		   uint64_t *rows)
 {
 	struct accel_region *mapped;
+	int rc = ep->ops->reach(ep->transport, peer, region, &mapped);
 
-	if (ep->ops->reach(ep->transport, peer, region, &mapped))
+	/* A shortage here, and a peer that is gone, are no lies. */
+	if (rc == -ENOMEM || rc == -ECONNRESET || rc == -ESHUTDOWN)
+		return rc;
+	if (rc)
 		return -EPROTO;
 	accel_region_put(*held);
 	*held = mapped;

@@ -188,6 +188,9 @@ int accel_ep_compare(int rank, const struct accel_ep_shape *mine, const int32_t 
 	const uint32_t *a = &mine->version, *b = &theirs->version;
 	char room[2][16];
 
+	if (!theirs->version)
+		return accel_fail(NULL, -EINVAL, &where,
+				  "rank %d refused its own arguments; its error says why", peer);
 	for (unsigned i = 0; i < sizeof(*mine) / sizeof(*a); i++)
 		if (a[i] != b[i])
 			return accel_fail(

@@ -82,6 +82,10 @@ static int fail_peer(struct gather *g)
 	case -ECONNRESET:
 		snprintf(what, sizeof(what), "rank %d has died; mask it and call again", p);
 		break;
+	case -ENOMEM:
+		snprintf(what, sizeof(what),
+			 "no memory or descriptor is left to map a buffer of rank %d", p);
+		break;
 	default:
 		snprintf(what, sizeof(what), "rank %d sent nonsense; mask it and call again", p);
 	}
@@ -93,11 +97,13 @@ static void note_wait(struct gather *g, int peer)
 	accel_ep_count(&g->ep->peer_wait_ns[peer], (uint64_t)(accel_now_ns() - g->begun_ns));
 }
 
-/* Has the peer masked this rank? What was read from it before this call may then be torn. */
-static bool is_stale(struct gather *g, int peer)
+/*
+ * -ESTALE the peer has masked this rank, -ESHUTDOWN it did not wait any longer when it left: what
+ * was read from it before this call may be torn. Else 0.
+ */
+static int staleness(struct gather *g, int peer)
 {
-	return g->ep->ops->poll(g->ep->transport, peer, g->index, ACCEL_WAY_DONE, 0, 0, NULL) ==
-	       -ESTALE;
+	return g->ep->ops->poll(g->ep->transport, peer, g->index, ACCEL_WAY_DONE, 0, 0, NULL);
 }
 
 /* Look at one peer, or sleep for it. */
@@ -105,7 +111,7 @@ static void poll_peer(struct gather *g, int peer, int64_t sleep_ns)
 {
 	struct accel_ep *ep = g->ep;
 	struct accel_signal signal = {0};
-	int rc;
+	int rc, stale;
 
 	if (peer == ep->group->rank) {
 		signal = g->lane->self[g->way];
@@ -116,13 +122,14 @@ static void poll_peer(struct gather *g, int peer, int64_t sleep_ns)
 	}
 	if (rc == 1) {
 		rc = g->arrived(ep, g->lane, peer, &signal);
-		if (rc == -EPROTO && peer != ep->group->rank && is_stale(g, peer))
-			rc = -ESTALE; /* it has masked this rank and reused what was read */
 		if (!rc) {
 			g->lane->peer[peer].arrived[g->way] = true;
 			note_wait(g, peer);
 			return;
 		}
+		stale = peer == ep->group->rank ? 0 : staleness(g, peer);
+		rc = stale ? stale : rc;      /* torn, not wrong */
+		signal.meta = g->lane->round; /* the last it began, should it have left */
 	}
 	if (rc < 0 && !g->failed) {
 		g->failed = rc;
@@ -212,6 +219,13 @@ static int linger(struct gather *g, unsigned looks, int64_t timeout_ns, int64_t 
 	return g->failed ? settle_failure(g) : 0;
 }
 
+/* A caller that only ever tries must hear of a death, too. */
+static int not_yet(struct gather *g)
+{
+	poll_peer(g, g->first, ACCEL_POLL_ALIVE);
+	return g->failed ? settle_failure(g) : -EAGAIN;
+}
+
 static int gather(struct gather *g, int64_t timeout_ns)
 {
 	int64_t deadline_ns;
@@ -228,7 +242,7 @@ static int gather(struct gather *g, int64_t timeout_ns)
 		else if (g->first < 0)
 			return 0;
 		else if (!timeout_ns)
-			return -EAGAIN;
+			rc = not_yet(g);
 		else
 			rc = linger(g, looks, timeout_ns, deadline_ns);
 		if (rc)
@@ -250,7 +264,7 @@ int accel_ep_gather(struct accel_ep *ep, uint32_t lane, enum accel_way way, int6
 	int rc = gather(&g, timeout_ns < 0 ? ep->local.timeout_ns : timeout_ns);
 
 	for (int p = 0; p < ep->group->world; p++)
-		if (!g.lane->peer[p].arrived[way])
+		if (!g.lane->peer[p].arrived[way] && !accel_ep_is_masked(ep, p))
 			note_wait(&g, p);
 	accel_ep_count(&ep->counters.wait_ns, (uint64_t)(accel_now_ns() - g.begun_ns));
 	return rc;
@@ -258,16 +272,18 @@ int accel_ep_gather(struct accel_ep *ep, uint32_t lane, enum accel_way way, int6
 
 int accel_ep_stale(struct accel_ep *ep, uint32_t lane, enum accel_way way)
 {
-	struct gather g = {
-		.ep = ep, .lane = &ep->lane[lane], .index = lane, .way = way, .failed = -ESTALE};
+	struct gather g = {.ep = ep, .lane = &ep->lane[lane], .index = lane, .way = way};
+	int rc;
 
+	g.left_round = g.lane->round;
 	for (int p = 0; p < ep->group->world; p++) {
 		if (p == ep->group->rank || accel_ep_is_masked(ep, p))
 			continue;
-		if (is_stale(&g, p)) {
-			g.failed_rank = p;
-			return fail_peer(&g);
-		}
+		g.failed = staleness(&g, p);
+		g.failed_rank = p;
+		rc = g.failed ? settle_failure(&g) : 0;
+		if (rc)
+			return rc;
 	}
 	return 0;
 }

@@ -25,6 +25,7 @@
 #define BOARD_MAGIC UINT64_C(0x3144524143434141) /* "AACCARD1" */
 #define GOODBYE_NS_MAX INT64_C(1000000000)
 #define GOODBYE_SLICE_NS INT64_C(1000000)
+#define REG_SLICE_NS INT64_C(4000000)
 
 struct board_head {
 	uint64_t magic;
@@ -36,8 +37,11 @@ struct board_head {
 	uint64_t pad1[2];
 };
 
+#define MASKED 1u /* by the owner */
+#define LEFT 2u	  /* the owner left, and the peer did not end its reading in time */
+
 struct board_peer {
-	_Atomic uint32_t masked; /* the owner has masked the peer */
+	_Atomic uint32_t masked; /* what the peer reads may be torn: MASKED, or LEFT */
 	_Atomic uint32_t asleep; /* threads of the owner that sleep until the peer signals */
 	uint32_t pad[14];
 };
@@ -112,7 +116,16 @@ static int shm_open(struct accel_ep *ep, struct accel_transport **transport)
 static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
 		     struct accel_region **mapped)
 {
-	return accel_channel_region(t->ep->group->channel[peer], region, mapped);
+	const struct shm_peer *p = &t->peer[peer];
+	int rc;
+
+	/* The window is held until the end, also when the peer has taken it back meanwhile. */
+	if (p->window && p->window->id == region) {
+		*mapped = accel_region_get(p->window);
+		return 0;
+	}
+	rc = accel_channel_region(t->ep->group->channel[peer], region, mapped);
+	return rc == -ENOENT && p->board && accel_load_acquire(&p->board->left) ? -ESHUTDOWN : rc;
 }
 
 static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uint64_t incarnation)
@@ -141,7 +154,20 @@ static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uin
 
 static int shm_reg(struct accel_transport *t, int peer, struct accel_region *region)
 {
-	return accel_channel_share(t->ep->group->channel[peer], region, t->ep->local.timeout_ns);
+	int64_t left_ns = t->ep->local.timeout_ns;
+	int rc;
+
+	/* A slice at a time, so that an abort or a mask by another thread is seen. */
+	for (;; left_ns -= REG_SLICE_NS) {
+		rc = accel_channel_share(t->ep->group->channel[peer], region,
+					 left_ns < REG_SLICE_NS ? left_ns : REG_SLICE_NS);
+		if (rc != -ETIMEDOUT || left_ns <= REG_SLICE_NS)
+			return rc;
+		if (atomic_load_explicit(&t->ep->aborted, memory_order_acquire))
+			return -ECANCELED;
+		if (accel_load_acquire(&t->peer[peer].closed))
+			return 0;
+	}
 }
 
 static void shm_dereg(struct accel_transport *t, struct accel_region *region)
@@ -206,7 +232,7 @@ static int look(struct accel_transport *t, int peer, const struct board_line *li
 		*signal = line->signal;
 		return 1;
 	}
-	if (accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked))
+	if (accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked) == MASKED)
 		return -ESTALE;
 	if (!left)
 		return 0;
@@ -223,18 +249,22 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 	int rc;
 
 	if (way == ACCEL_WAY_DONE) {
+		uint32_t masked;
+
 		accel_fence();
-		return accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked) ? -ESTALE
-											 : 0;
+		masked = accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked);
+		return masked == LEFT ? -ESHUTDOWN : masked ? -ESTALE : 0;
 	}
 	line = board_line(board, t->lanes, t->rank, lane, way);
 	rc = look(t, peer, line, lane, round, signal);
 	if (rc || !sleep_ns)
 		return rc;
-	sleep_on(t, peer, &line->round, round, sleep_ns);
-	rc = look(t, peer, line, lane, round, signal);
-	if (rc)
-		return rc;
+	if (sleep_ns > 0) {
+		sleep_on(t, peer, &line->round, round, sleep_ns);
+		rc = look(t, peer, line, lane, round, signal);
+		if (rc)
+			return rc;
+	}
 	rc = accel_channel_drain(t->ep->group->channel[peer]);
 	if (!rc)
 		return 0;
@@ -260,6 +290,13 @@ static bool is_read_by(struct accel_transport *t, int peer)
 	return false;
 }
 
+static void fence_off(struct accel_transport *t, int peer, uint32_t why)
+{
+	accel_store_release(&board_peer(t->board, t->lanes, peer)->masked, why);
+	accel_fence();
+	accel_store_release(&t->peer[peer].closed, 1);
+}
+
 static void say_goodbye(struct accel_transport *t)
 {
 	int64_t deadline = accel_now_ns() + GOODBYE_NS_MAX;
@@ -273,17 +310,19 @@ static void say_goodbye(struct accel_transport *t)
 			     &board_line(t->board, t->lanes, p, i / ACCEL_WAYS, i % ACCEL_WAYS)
 				      ->round);
 	}
-	for (int p = 0; p < t->world; p++)
+	for (int p = 0; p < t->world; p++) {
 		while (is_read_by(t, p) && accel_now_ns() < deadline)
 			accel_futex_wait(&t->peer[p].board->left, 0, GOODBYE_SLICE_NS);
+		/* Too slow: what it reads from now on may be anything, and it must know. */
+		if (is_read_by(t, p))
+			fence_off(t, p, LEFT);
+	}
 }
 
 static void shm_close(struct accel_transport *t, int peer)
 {
 	if (peer >= 0) {
-		accel_store_release(&board_peer(t->board, t->lanes, peer)->masked, 1);
-		accel_fence();
-		accel_store_release(&t->peer[peer].closed, 1);
+		fence_off(t, peer, MASKED);
 		return;
 	}
 	if (!accel_object_is_inherited(&t->ep->obj))

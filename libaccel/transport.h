@@ -27,6 +27,8 @@ enum accel_way {
 	ACCEL_WAY_DONE = 2,
 };
 
+#define ACCEL_POLL_ALIVE (-1)
+
 /*
  * What a signal says, in both directions; all offsets in bytes. Read from shared memory once, then
  * checked. dispatch: count rows for this peer; their records (ep_layout.h) are at meta in the
@@ -67,12 +69,12 @@ struct accel_transport_ops {
 	int (*send)(struct accel_transport *transport, int peer, uint32_t lane, enum accel_way way,
 		    uint32_t round, const struct accel_signal *signal);
 	/*
-	 * Has the peer's signal of this round come? Sleeps up to sleep_ns for it (0: looks). 1 yes,
-	 * *signal written; 0 not yet;
+	 * Has the peer's signal of this round come? Sleeps up to sleep_ns for it (0: looks;
+	 * ACCEL_POLL_ALIVE: looks, and whether the peer is dead). 1 yes, *signal written; 0 not yet;
 	 * -ESTALE the peer has masked this rank; -ESHUTDOWN it has left, signal->meta its last
 	 * round there; -ECONNRESET it is dead; -EPROTO its channel speaks nonsense. With
-	 * ACCEL_WAY_DONE, after the peer's rows were read: -ESTALE if it has masked this rank, so
-	 * that they may be torn, else 0; signal NULL.
+	 * ACCEL_WAY_DONE, after the peer's rows were read: -ESTALE if it has masked this rank,
+	 * -ESHUTDOWN if it left and waits no longer, so that they may be torn; else 0; signal NULL.
 	 */
 	int (*poll)(struct accel_transport *transport, int peer, uint32_t lane, enum accel_way way,
 		    uint32_t round, int64_t sleep_ns, struct accel_signal *signal);

@@ -208,6 +208,39 @@ TEST(ep_create, succeeds_everywhere_though_a_rank_leaves_at_once)
 		ranks_run(&opts, create_and_leave);
 }
 
+/*
+ * A rank that refuses its own arguments tells the others at once, however often, and the group goes
+ * on: more often than a channel has room for messages that nobody asked for.
+ */
+static void refuse_then_agree(struct ranks_ctx *ctx, int rank)
+{
+	struct accel_device *dev = NULL;
+	struct accel_group *group = NULL;
+	struct accel_ep *ep = NULL;
+	struct accel_error error;
+
+	if (!CHECK_EQ(ranks_group_create(ctx, rank, 0, &dev, &group), 0))
+		return;
+	for (int i = 0; i < 100 && !tap_failing(); i++) {
+		CHECK_EQ(accel_ep_create(group, 64, rank == ODD_ONE ? 0 : 2, 8, 4, NULL, &ep),
+			 -EINVAL);
+		error = last_error();
+		says(&error, rank == ODD_ONE ? "topk is 0" : "rank 1 refused its own arguments");
+		ranks_meet(ctx, 0, (uint32_t)i + 1, WORLD);
+	}
+	CHECK_EQ(accel_ep_create(group, 64, 2, 8, 4, NULL, &ep), 0);
+	accel_ep_destroy(ep);
+	accel_group_destroy(group);
+	accel_device_close(dev);
+}
+
+TEST(ep_create, tells_the_others_when_a_rank_refuses_its_own_arguments)
+{
+	struct ranks_opts opts = {.world = WORLD, .threads = true};
+
+	ranks_run(&opts, refuse_then_agree);
+}
+
 /* ---- ranks that never come ---- */
 
 static void late_to_create(struct ranks_ctx *ctx, int rank)

@@ -108,9 +108,10 @@ int accel_buffer_create(struct accel_device *dev, uint64_t size_bytes,
 /**
  * accel_buffer_import_fd - share the caller's own memfd
  * @fd:     a memfd that can be sealed against shrinking or is; duplicated, the caller keeps its own
- * @offset: in bytes, a multiple of the page size The seal is what makes a later SIGBUS impossible,
- * so a descriptor that cannot carry it is refused. Pages that the file lacks are allocated now.
- * Mapped read-only where the descriptor or a seal forbids writing.
+ * @offset: in bytes, a multiple of the page size
+ * The seal is what makes a later SIGBUS impossible, so a descriptor that cannot carry it is refused.
+ * Pages that the file lacks are allocated now. Mapped read-only where the descriptor or a seal
+ * forbids writing.
  * Return: 0; -EINVAL; -EOVERFLOW the range exceeds the file; -EOPNOTSUPP not a sealable memfd;
  * -ENOMEM; -ENOSPC no room for the pages that the file lacks.
  */

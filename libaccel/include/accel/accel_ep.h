@@ -146,8 +146,8 @@ struct accel_ep_opts {
 	const int32_t *expert_rank;
 	/* =  [E] its index at the owner, each 0..count-1 once; NULL: ascending id */
 	const int32_t *expert_slot;
-	int64_t timeout_ns;   /* of waits that name none; 0: the group's */
-	uint32_t spin_us;     /* how long a wait spins before it sleeps; 0: by cores and ranks */
+	int64_t timeout_ns;   /* of waits that name none; <= 0: the group's */
+	uint32_t spin_us;     /* a wait spins, or yields a shared core, before it sleeps; 0: 50 */
 	uint32_t huge;	      /* enum accel_huge, for the context's own memory */
 	uint64_t reserved[8]; /* must be 0 */
 };
@@ -162,14 +162,15 @@ struct accel_ep_opts {
  * row, never with experts; see accel_ep_size_get().
  * Return: 0; -EINVAL a bad value, or ranks that disagree (the error names rank, field and both
  * values); -E2BIG; -EOVERFLOW; -ENOMEM; -ENOSPC no room for the windows; -ETIMEDOUT; -ECONNRESET;
- * -ESHUTDOWN; -EPROTO.
+ * -EPROTO.
  */
 int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, uint32_t experts,
 		    uint32_t tokens_max, const struct accel_ep_opts *opts, struct accel_ep **ep);
 
 /** accel_ep_destroy - say goodbye, then free the context; NULL is fine
- * Waits (at most 1 s) until peers have finished reading this rank's last results. Peers that wait
- * for this rank read "left at round n". Windows and lists of the context are gone afterwards.
+ * Waits (at most 1 s) until peers have finished reading this rank's last results; one that is slower
+ * gets -ESHUTDOWN instead of a torn sum. Peers that wait for this rank read "left at round n". Windows
+ * and lists of the context are gone afterwards.
  */
 void accel_ep_destroy(struct accel_ep *ep);
 
@@ -262,8 +263,8 @@ struct accel_ep_recv {
  * accel_ep_dispatch_begin - lay out this rank's tokens, quantise if asked, tell the peers
  * Context: does not wait for peers.
  * Return: 0; -EINVAL a bad value (ids and shapes are checked before anything is done); -EBUSY the
- * lane is in another phase;
- * -E2BIG; -ECANCELED; -ETIMEDOUT a peer's control socket stayed full.
+ * lane is in another phase; -E2BIG; -ECANCELED; -ETIMEDOUT a peer's control socket stayed full;
+ * -ENOSPC more buffers than can be shown to a peer; -ENOMEM.
  */
 int accel_ep_dispatch_begin(struct accel_ep *ep, uint32_t lane, const struct accel_ep_input *input);
 
@@ -333,8 +334,8 @@ int accel_ep_output_get(struct accel_ep *ep, uint32_t lane, struct accel_ep_outp
 struct accel_ep_result {
 	size_t size;
 	/*
-	 * NULL: accel_ep_output_get()'s memory. In a buffer: read by peers where it lies; else
-	 * staged
+	 * NULL: accel_ep_output_get()'s memory. In a buffer: read by peers where it lies; else staged
+	 * there. Of these only a buffer holds more rows than accel_ep_output_get() says: -EINVAL.
 	 */
 	const void *y;
 	uint64_t y_stride_bytes; /* from row to row, a multiple of 16; 0: dense */
@@ -347,7 +348,8 @@ struct accel_ep_result {
  * @result: NULL: accel_ep_output_get()'s memory, dense
  * Context: does not wait for peers.
  * Return: 0; -EINVAL; -EBUSY; -E2BIG; -ESTALE a peer masked this rank while it worked on its rows;
- * -ECANCELED; -ETIMEDOUT a peer's control socket stayed full.
+ * -ESHUTDOWN one left meanwhile; -ECANCELED; -ETIMEDOUT a peer's control socket stayed full; -ENOSPC;
+ * -ENOMEM.
  */
 int accel_ep_combine_begin(struct accel_ep *ep, uint32_t lane,
 			   const struct accel_ep_result *result);
@@ -387,9 +389,10 @@ int accel_ep_combine(struct accel_ep *ep, uint32_t lane, const struct accel_ep_r
 
 /**
  * accel_ep_mask - go on without a rank
- * @rank: not this one It is told, fenced off, and never touched again; rounds that wait for it
- * complete, and combine says which tokens lack a part. The masked rank, should it live, gets
- * -ESTALE naming this rank. Masking again is harmless.
+ * @rank: not this one
+ * It is told, fenced off, and never touched again; rounds that wait for it complete, and combine says
+ * which tokens lack a part. The masked rank, should it live, gets -ESTALE naming this rank. Masking
+ * again is harmless.
  * Context: any thread, also while another waits in a lane of @ep.
  * Return: 0; -EINVAL; -ENOENT no such rank.
  */

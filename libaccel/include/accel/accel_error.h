@@ -84,8 +84,9 @@ enum accel_log_level {
  * accel_log_set - where log lines go
  * @level: enum accel_log_level: lines up to it are given out; 0: none
  * @fn:    called with each line, without a newline, from the thread that logs; NULL: standard error
- * @arg:   handed to @fn Until the first call the environment decides:
- * ACCEL_LOG=error|warn|info|debug writes to standard error, else nothing.
+ * @arg:   handed to @fn
+ * Until the first call the environment decides: ACCEL_LOG=error|warn|info|debug writes to standard
+ * error, else nothing.
  * Context: process-wide; safe from any thread, not while another thread may be logging through the
  * old @fn's @arg.
  * Return: 0; -EINVAL unknown level.
