@@ -49,6 +49,7 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 ROOT="$ro
 	mount --bind -o ro "$REPOSITORY" source
 	mount -t proc proc proc
 	mount -t sysfs sys sys
+	[ ! -d /sys/fs/cgroup ] || mount --rbind /sys/fs/cgroup sys/fs/cgroup
 	mount --rbind /dev dev
 	mount -t tmpfs -o mode=1777 shm dev/shm
 	mount -t tmpfs -o mode=755 run run

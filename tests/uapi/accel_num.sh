@@ -41,16 +41,16 @@ compiles() {
 
 compiles "compiles as C11" gcc -std=c11
 compiles "compiles as C++17" g++ -std=c++17 -x c++
-compiles "compiles as C11 with clang" clang -std=c11
-compiles "compiles as C++17 with clang" clang++ -std=c++17 -x c++
-compiles "compiles freestanding for riscv32" clang --target=riscv32 -march=rv32im -ffreestanding -std=c11
-compiles "compiles freestanding for riscv64" clang --target=riscv64 -march=rv64gc -ffreestanding -std=c11
-compiles "compiles freestanding for aarch64" clang --target=aarch64-none-elf -ffreestanding -std=c11
+compiles "compiles as C11 with clang" clang-14 -std=c11
+compiles "compiles as C++17 with clang" clang++-14 -std=c++17 -x c++
+compiles "compiles freestanding for riscv32" clang-14 --target=riscv32 -march=rv32im -ffreestanding -std=c11
+compiles "compiles freestanding for riscv64" clang-14 --target=riscv64 -march=rv64gc -ffreestanding -std=c11
+compiles "compiles freestanding for aarch64" clang-14 --target=aarch64-none-elf -ffreestanding -std=c11
 if [ "$(uname -m)" = x86_64 ]; then
 	halves=integer
 	compiles "integer half compiles where floats are forbidden" gcc -std=c11 -mgeneral-regs-only
-	compiles "integer half compiles where floats are forbidden, with clang" clang -std=c11 -mgeneral-regs-only
-	for compiler in gcc clang; do
+	compiles "integer half compiles where floats are forbidden, with clang" clang-14 -std=c11 -mgeneral-regs-only
+	for compiler in gcc clang-14; do
 		if ! command -v $compiler >/dev/null; then
 			tap_skip "$compiler does not fuse a sum" "no $compiler here"
 			continue
