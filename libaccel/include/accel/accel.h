@@ -49,9 +49,9 @@ struct accel_device_info {
 
 /**
  * accel_device_open - open memory of a kind
- * @name: "host": ordinary memory of this machine (memfd). Other names ("accelN", "cuda:N",
- * "opencl:N") are reserved.
+ * @name: "host": ordinary memory of this machine (memfd)
  * @dev:  the device; close it after its buffers and groups
+ * Other names ("accelN", "cuda:N", "opencl:N") are reserved.
  * Return: 0; -EINVAL NULL; -ENOENT no such device; -ENOMEM.
  */
 int accel_device_open(const char *name, struct accel_device **dev);

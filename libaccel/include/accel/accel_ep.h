@@ -367,8 +367,7 @@ struct accel_ep_combined {
 
 /**
  * accel_ep_combine_end - wait for every peer's results and sum
- * @out:       [T,H] bf16 of this rank's tokens; a token without experts is zeros. May be NULL when
- * T is 0.
+ * @out:       [T,H] bf16 of this rank's tokens, zeros for one without experts; NULL if T is 0
  * @out_stride_bytes: from row to row; 0: dense
  * @combined:  may be NULL
  * Weights are not renormalised when a part is missing.
