@@ -21,7 +21,7 @@ FNR == 1 { files++ }
 END {
 	for (reason in skip)
 		print "skipped: " reason " (" skip[reason] ")"
-	printf "%d passed, %d failed, %d skipped in %d test files, %d min %d s\n", \
-		passed, failed, skipped, files, seconds / 60, seconds % 60
+	printf "%d test files, %d min %d s\n", files, seconds / 60, seconds % 60
+	printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
 	exit failed > 0
 }

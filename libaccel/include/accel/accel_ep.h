@@ -202,7 +202,7 @@ struct accel_ep_info {
 	uint32_t row_bytes;	    /* of a row as it travels, scales included */
 	uint32_t window_page_bytes; /* of the pages that hold the windows */
 	int32_t window_numa_node;   /* -1: unknown */
-	uint64_t memory_bytes;	    /* taken, equal to accel_ep_size_get() */
+	uint64_t memory_bytes; /* taken, equal to accel_ep_size_get(); 2 MiB pages round it up */
 };
 
 /**
