@@ -257,6 +257,7 @@ static void full_socket(struct ranks_ctx *ctx, int rank)
 	struct side s;
 	bool ok = side_open(&s, ctx, rank) && context_open(&s, LONG_NS);
 
+	ranks_meet(ctx, CLOSED, 1, WORLD); /* making a context reads the socket, too */
 	if (ok && rank == VICTIM && CHECK_EQ(show_as_many_as_fit(&s, 0), -EAGAIN)) {
 		atomic_store(&sleeper, s.ep);
 		ranks_raise(ctx, VICTIM_READ);
@@ -270,7 +271,7 @@ static void full_socket(struct ranks_ctx *ctx, int rank)
 			;
 		CHECK_EQ(masks ? accel_ep_mask(sleeper, LIAR) : accel_ep_abort(sleeper), 0);
 	}
-	ranks_meet(ctx, CLOSED, 1, WORLD);
+	ranks_meet(ctx, CLOSED, 2, WORLD);
 	accel_ep_destroy(s.ep);
 	side_close(&s);
 }

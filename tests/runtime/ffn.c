@@ -120,8 +120,8 @@ static double relative_error(const float *got, const float *want, size_t count)
 }
 
 /*
- * Sums in another order may move a code of the quantised activations, which is worth 2^-4 of one of
- * WIDTH terms.
+ * Sums in another order may move a code of the quantised activations by one step, up to 2^-4 of the
+ * largest of WIDTH terms: rare, so that it shows in single rows and hardly in their mean.
  */
 TEST(ffn, fast_kernels_agree_with_plain_ones)
 {
@@ -129,12 +129,19 @@ TEST(ffn, fast_kernels_agree_with_plain_ones)
 		struct fixture *f = fixture(fp8);
 		float *fast = calloc(ROWS * HIDDEN, sizeof(*fast));
 		float *plain = calloc(ROWS * HIDDEN, sizeof(*plain));
+		double mean;
 
 		run(f, NULL, 1, fp8, 0, ROWS, fast);
 		run(f, "ref", 1, fp8, 0, ROWS, plain);
-		for (size_t i = 0; i < ROWS; i++)
-			CHECK(relative_error(fast + i * HIDDEN, plain + i * HIDDEN, HIDDEN) <
-			      (fp8 ? 1e-2 : 1e-5));
+		mean = 0;
+		for (size_t i = 0; i < ROWS; i++) {
+			double error = relative_error(fast + i * HIDDEN, plain + i * HIDDEN,
+						      HIDDEN);
+
+			CHECK(error < (fp8 ? 6e-2 : 1e-5));
+			mean += error / ROWS;
+		}
+		CHECK(mean < (fp8 ? 5e-3 : 1e-5));
 		free(fast);
 		free(plain);
 		free(f);
