@@ -83,10 +83,17 @@ static double hottest_share(const struct moe_report *r, uint32_t layer)
 	return all ? (double)hottest / (double)all : 0;
 }
 
-static bool check_passed(const struct moe_check *check)
+static double bar_of(const struct moe_report *r)
+{
+	return r->opts->fp8 && r->opts->config.intermediate < MOE_NARROW_WIDTH
+		       ? MOE_BAR_REL_L2_NARROW
+		       : MOE_BAR_REL_L2;
+}
+
+static bool check_passed(const struct moe_report *r, const struct moe_check *check)
 {
 	return !check->done ||
-	       (check->routing_equal && check->bits_equal && check->rel_l2_max <= MOE_BAR_REL_L2);
+	       (check->routing_equal && check->bits_equal && check->rel_l2_max <= bar_of(r));
 }
 
 bool moe_report_passed(const struct moe_report *r)
@@ -94,14 +101,14 @@ bool moe_report_passed(const struct moe_report *r)
 	if (r->failure)
 		return false;
 	for (uint32_t l = 0; l < r->opts->layer_count; l++)
-		if (!check_passed(&r->checks[l]) || sum_of(r, l).incomplete)
+		if (!check_passed(r, &r->checks[l]) || sum_of(r, l).incomplete)
 			return false;
 	return true;
 }
 
 /* ---- the table ---- */
 
-static void print_check(const struct moe_check *check)
+static void print_check(const struct moe_report *r, const struct moe_check *check)
 {
 	if (!check->done)
 		return;
@@ -115,8 +122,8 @@ static void print_check(const struct moe_check *check)
 		printf("; %u near ties in the routing", check->near_ties);
 	printf("\n  %u rows against the plain kernels: relative L2 error max %.1e, mean %.1e (bar %.0e)%s, "
 	       "largest error %.1e\n",
-	       check->rows, check->rel_l2_max, check->rel_l2_mean, MOE_BAR_REL_L2,
-	       check->rel_l2_max <= MOE_BAR_REL_L2 ? "" : ": FAIL", check->max_abs);
+	       check->rows, check->rel_l2_max, check->rel_l2_mean, bar_of(r),
+	       check->rel_l2_max <= bar_of(r) ? "" : ": FAIL", check->max_abs);
 }
 
 static void print_layer(const struct moe_report *r, uint32_t layer)
@@ -141,7 +148,7 @@ static void print_layer(const struct moe_report *r, uint32_t layer)
 	       sum.bytes_wire, sum.bytes_landed, sum.bytes_quantised, sum.bytes_staged);
 	if (sum.incomplete)
 		printf("  %u tokens lack a part\n", sum.incomplete);
-	print_check(&r->checks[layer]);
+	print_check(r, &r->checks[layer]);
 }
 
 void moe_report_print(const struct moe_report *r)
@@ -189,14 +196,14 @@ static json_t *rank_json(const struct moe_report *r, uint32_t layer, uint32_t ra
 			 (int)h->experts_active, "wait_ns_by_peer", peers);
 }
 
-static json_t *error_json(const struct moe_check *check)
+static json_t *error_json(const struct moe_report *r, const struct moe_check *check)
 {
 	if (!check->done)
 		return json_null();
 	return json_pack("{s:f, s:f, s:f, s:i, s:b, s:f}", "rel_l2_max", check->rel_l2_max,
 			 "rel_l2_mean", check->rel_l2_mean, "max_abs", check->max_abs, "rows",
 			 (int)check->rows, "bits_equal_single_process", check->bits_equal,
-			 "bar_rel_l2", MOE_BAR_REL_L2);
+			 "bar_rel_l2", bar_of(r));
 }
 
 static json_t *routing_json(const struct moe_report *r, uint32_t layer)
@@ -235,7 +242,7 @@ static json_t *layer_json(const struct moe_report *r, uint32_t layer)
 			 "bytes_quantised", integer(sum.bytes_quantised), "bytes_staged",
 			 integer(sum.bytes_staged), "maps", integer(sum.maps), "work_requests",
 			 integer(sum.work_requests), "routing", routing_json(r, layer), "error",
-			 error_json(&r->checks[layer]));
+			 error_json(r, &r->checks[layer]));
 }
 
 static json_t *host_json(void)
