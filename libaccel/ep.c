@@ -27,6 +27,8 @@ struct ready {
 	uint64_t incarnation;
 };
 
+_Static_assert(sizeof(struct ready) <= sizeof(struct accel_ep_shape), "answers hold either");
+
 /* The body of EP_OPTS: the shape, then expert_rank and expert_slot. */
 static size_t opts_bytes(uint32_t experts)
 {
@@ -37,14 +39,11 @@ static size_t opts_bytes(uint32_t experts)
  * Shapes of different E make messages of different size: the exchange carries the fixed part first,
  * then the tables, so that unequal experts are named like any other field.
  */
-static int agree(struct accel_ep *ep, uint64_t tag, const int32_t *tables)
+static int agree(struct accel_ep *ep, uint64_t tag, const int32_t *tables, uint8_t *all)
 {
 	int world = ep->group->world, rank = ep->group->rank, rc;
 	size_t shape_bytes = sizeof(ep->shape), bytes = opts_bytes(ep->shape.experts);
-	uint8_t *all = calloc((size_t)world, bytes);
 
-	if (!all)
-		return FAIL(-ENOMEM, "no memory for the options of %d ranks", world);
 	rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_OPTS, tag * 2, &ep->shape,
 				  shape_bytes, all, ep->local.timeout_ns);
 	for (int p = 0; p < world && !rc; p++) {
@@ -59,7 +58,6 @@ static int agree(struct accel_ep *ep, uint64_t tag, const int32_t *tables)
 	for (int p = 0; p < world && !rc; p++)
 		rc = accel_ep_compare(rank, &ep->shape, tables, p, &ep->shape,
 				      (const int32_t *)(all + (size_t)p * (bytes - shape_bytes)));
-	free(all);
 	return rc;
 }
 
@@ -144,14 +142,11 @@ static int connect_peers(struct accel_ep *ep, const struct ready *all)
 }
 
 /* Show the window and open the peers'. Nobody leaves before all have done so. */
-static int meet(struct accel_ep *ep, uint64_t tag, int status)
+static int meet(struct accel_ep *ep, uint64_t tag, int status, struct ready *all)
 {
-	struct ready mine = {.incarnation = ep->incarnation},
-		     *all = calloc((size_t)ep->group->world, sizeof(*all));
+	struct ready mine = {.incarnation = ep->incarnation};
 	int rc;
 
-	if (!all)
-		return FAIL(-ENOMEM, "no memory for the answers of %d ranks", ep->group->world);
 	mine.status = status ? status : show_window(ep);
 	mine.region = ep->window ? ep->window->id : 0;
 	rc = hear(ep, tag * 2, &mine, all);
@@ -159,7 +154,6 @@ static int meet(struct accel_ep *ep, uint64_t tag, int status)
 		mine.status = connect_peers(ep, all);
 		rc = hear(ep, tag * 2 + 1, &mine, all);
 	}
-	free(all);
 	return rc;
 }
 
@@ -174,7 +168,7 @@ static void forget_older(struct accel_group *group, uint64_t tag)
 	}
 }
 
-/* Arguments that this rank refuses itself: the others, who may have sent theirs, must not wait for it. */
+/* This rank fails by itself: the others, who may have sent their options, must not wait for it. */
 static void decline(struct accel_group *group, uint64_t tag)
 {
 	const struct accel_ep_shape none = {0};
@@ -210,10 +204,31 @@ static void ep_free(struct accel_ep *ep)
 	free(ep);
 }
 
+/* What each rank decides alone, before it has told anybody anything. */
+static int prepare(struct accel_ep *ep, uint32_t hidden, uint32_t topk, uint32_t experts,
+		   uint32_t tokens_max, const struct accel_ep_opts *opts, int32_t *tables)
+{
+	int rc;
+
+	if (experts > ACCEL_EXPERTS_MAX)
+		return FAIL(-EINVAL, "experts is %u, not within 1..%u", experts, ACCEL_EXPERTS_MAX);
+	rc = accel_ep_params(ep->group->world, hidden, topk, experts, tokens_max, opts, &ep->shape,
+			     &ep->local, tables, tables + experts);
+	if (rc)
+		return rc;
+	if (ep->local.timeout_ns <= 0)
+		ep->local.timeout_ns = ep->group->timeout_ns;
+	if (getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) != sizeof(ep->incarnation))
+		return FAIL(-EIO, "no random number for the incarnation");
+	return accel_ep_layout_init(&ep->layout, ep->group->rank, ep->group->world, &ep->shape,
+				    tables);
+}
+
 int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, uint32_t experts,
 		    uint32_t tokens_max, const struct accel_ep_opts *opts, struct accel_ep **out)
 {
 	int32_t tables[2 * ACCEL_EXPERTS_MAX];
+	void *answers = NULL; /* of all ranks, to each question in turn */
 	struct accel_ep *ep;
 	uint64_t tag;
 	int rc;
@@ -222,33 +237,29 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 		return FAIL(-EINVAL, "accel_ep_create: group is NULL");
 	tag = ++group->ep_number;
 	forget_older(group, tag);
-	if (!out)
-		return FAIL(-EINVAL, "accel_ep_create: ep is NULL");
 	ep = calloc(1, sizeof(*ep));
-	if (!ep)
-		return FAIL(-ENOMEM, "no memory for a context");
+	if (!out || !ep) {
+		decline(group, tag);
+		free(ep);
+		return out ? FAIL(-ENOMEM, "no memory for a context")
+			   : FAIL(-EINVAL, "accel_ep_create: ep is NULL");
+	}
 	accel_object_init(&ep->obj, ACCEL_OBJECT_EP);
 	ep->group = group;
 	ep->ops = &accel_shm_ops;
-	if (experts > ACCEL_EXPERTS_MAX)
-		rc = FAIL(-EINVAL, "experts is %u, not within 1..%u", experts, ACCEL_EXPERTS_MAX);
-	else
-		rc = accel_ep_params(group->world, hidden, topk, experts, tokens_max, opts,
-				     &ep->shape, &ep->local, tables, tables + experts);
-	if (!rc &&
-	    getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) != sizeof(ep->incarnation))
-		rc = FAIL(-EIO, "no random number for the incarnation");
-	if (ep->local.timeout_ns <= 0)
-		ep->local.timeout_ns = group->timeout_ns;
-	if (!rc)
-		rc = accel_ep_layout_init(&ep->layout, group->rank, group->world, &ep->shape,
-					  tables);
+	rc = prepare(ep, hidden, topk, experts, tokens_max, opts, tables);
+	if (!rc) {
+		answers = calloc((size_t)group->world, opts_bytes(experts));
+		rc = answers ? 0
+			     : FAIL(-ENOMEM, "no memory for the answers of %d ranks", group->world);
+	}
 	if (rc)
 		decline(group, tag);
 	else
-		rc = agree(ep, tag, tables);
+		rc = agree(ep, tag, tables, answers);
 	if (!rc)
-		rc = meet(ep, tag, take_memory(ep, tables));
+		rc = meet(ep, tag, take_memory(ep, tables), answers);
+	free(answers);
 	if (rc) {
 		ep_free(ep);
 		return rc;

@@ -189,8 +189,10 @@ int accel_ep_compare(int rank, const struct accel_ep_shape *mine, const int32_t 
 	char room[2][16];
 
 	if (!theirs->version)
-		return accel_fail(NULL, -EINVAL, &where,
-				  "rank %d refused its own arguments; its error says why", peer);
+		return accel_fail(
+			NULL, -EINVAL, &where,
+			"rank %d refused its own arguments, or lacks memory; its error says why",
+			peer);
 	for (unsigned i = 0; i < sizeof(*mine) / sizeof(*a); i++)
 		if (a[i] != b[i])
 			return accel_fail(

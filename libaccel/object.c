@@ -80,15 +80,6 @@ int accel_fail(struct accel_object *obj, int code, const struct accel_failure *w
 	return code;
 }
 
-int accel_fail_move(struct accel_object *from, int code)
-{
-	struct accel_error error = error_of(from);
-
-	error.code = code;
-	error_set(NULL, &error);
-	return code;
-}
-
 static bool is_zero(const uint8_t *bytes, size_t count)
 {
 	while (count)

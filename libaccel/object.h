@@ -60,17 +60,10 @@ struct accel_failure {
 /*
  * Decide an error: keep it in obj (NULL: the thread's slot for failed creates), log it once at
  * level error, return code. where may be NULL: {-1, NONE, -1}. A *_create that fails calls it with
- * NULL, since its object will not exist; a message of an inner object is moved up by
- * accel_fail_move().
+ * NULL, since its object will not exist.
  */
 int accel_fail(struct accel_object *obj, int code, const struct accel_failure *where,
 	       const char *fmt, ...) __attribute__((format(printf, 4, 5)));
-
-/*
- * Copy from's last error into the thread's slot, when a create fails because of an inner object
- * that is torn down.
- */
-int accel_fail_move(struct accel_object *from, int code);
 
 void accel_log(enum accel_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));

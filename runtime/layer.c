@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-uint64_t moe_now_ns(void)
+static uint64_t now_ns(void)
 {
 	struct timespec now;
 
@@ -280,7 +280,7 @@ static int run_experts(struct moe_rank *rank, uint32_t index, const struct accel
 		uint32_t first = recv->expert_offset[e], rows = recv->expert_offset[e + 1] - first;
 		uint32_t id = placement->expert[placement->first[rank->opts.rank] + e];
 		struct moe_expert expert;
-		uint64_t begun = moe_now_ns(), got;
+		uint64_t begun = now_ns(), got;
 		int rc;
 
 		rank->recv_tokens[e] = rows;
@@ -290,7 +290,7 @@ static int run_experts(struct moe_rank *rank, uint32_t index, const struct accel
 		rc = moe_weights_get(rank->opts.weights, index, id, &expert, err);
 		if (rc)
 			return rc;
-		got = moe_now_ns();
+		got = now_ns();
 		for (uint32_t i = 0; i < rows; i++) {
 			rank->row[i] = recv->row[recv->expert_row[first + i]];
 			rank->scale[i] = recv->scale ? recv->scale[recv->expert_row[first + i]]
@@ -300,7 +300,7 @@ static int run_experts(struct moe_rank *rank, uint32_t index, const struct accel
 			    row_dtype(rank), K_DTYPE_BF16, rank->y + first * hidden);
 		moe_weights_put(rank->opts.weights, index, id);
 		times->weights_ns += got - begun;
-		times->experts_ns += moe_now_ns() - got;
+		times->experts_ns += now_ns() - got;
 	}
 	return 0;
 }
@@ -401,41 +401,41 @@ int moe_layer_step(struct moe_rank *rank, uint32_t index, uint32_t tokens, const
 				    .topk_weights = rank->topk_weights};
 	struct accel_ep_recv recv = {.size = sizeof(recv)};
 	struct accel_ep_combined combined = {.size = sizeof(combined)};
-	uint64_t begun = moe_now_ns(), t[7];
+	uint64_t begun = now_ns(), t[7];
 	int rc;
 
 	memset(times, 0, sizeof(*times));
 	moe_layer_input(rank->opts.residual, tokens, c->hidden, c->norm_eps, layer->norm, hidden,
 			rank->x);
 	choose(rank, layer, tokens, given_ids, given_weights);
-	t[0] = moe_now_ns();
+	t[0] = now_ns();
 
 	rc = accel_ep_dispatch_begin(rank->ep, 0, &in);
 	if (rc)
 		return moe_error_accel(err, rank->ep, rc, NULL);
-	t[1] = moe_now_ns();
+	t[1] = now_ns();
 	if (rank->shared) /* while rows are in flight */
 		moe_ffn_run_dense(&rank->ffn, &layer->shared, tokens, rank->x, rank->shared);
-	t[2] = moe_now_ns();
+	t[2] = now_ns();
 	rc = accel_ep_dispatch_end(rank->ep, 0, -1, &recv);
 	if (rc)
 		return moe_error_accel(err, rank->ep, rc, NULL);
-	t[3] = moe_now_ns();
+	t[3] = now_ns();
 
 	rc = make_room(rank, &recv, err);
 	if (!rc)
 		rc = run_experts(rank, index, &recv, times, err);
-	t[4] = moe_now_ns();
+	t[4] = now_ns();
 	if (!rc)
 		rc = reduce(rank, &recv, err);
 	if (rc)
 		return rc;
-	t[5] = moe_now_ns();
+	t[5] = now_ns();
 
 	rc = accel_ep_combine(rank->ep, 0, NULL, -1, rank->moe_out, 0, &combined);
 	if (rc < 0)
 		return moe_error_accel(err, rank->ep, rc, NULL);
-	t[6] = moe_now_ns();
+	t[6] = now_ns();
 	mark_incomplete(rank, &combined);
 	moe_layer_add(tokens, c->hidden, rank->shared, rank->moe_out);
 
@@ -445,6 +445,6 @@ int moe_layer_step(struct moe_rank *rank, uint32_t index, uint32_t tokens, const
 	times->shared_ns = t[2] - t[1];
 	times->experts_ns += t[5] - t[4];
 	times->combine_ns = t[6] - t[5];
-	times->total_ns = moe_now_ns() - begun - times->weights_ns;
+	times->total_ns = now_ns() - begun - times->weights_ns;
 	return 0;
 }

@@ -102,7 +102,4 @@ void moe_gate_run(const struct k_ops *ops, struct moe_team *team, const struct m
 		  const struct moe_layer *layer, uint32_t tokens, const uint16_t *x, int32_t *ids,
 		  float *weights, float *scores);
 
-/** moe_now_ns - monotonic time */
-uint64_t moe_now_ns(void);
-
 #endif

@@ -222,10 +222,15 @@ static void refuse_then_agree(struct ranks_ctx *ctx, int rank)
 	if (!CHECK_EQ(ranks_group_create(ctx, rank, 0, &dev, &group), 0))
 		return;
 	for (int i = 0; i < 100 && !tap_failing(); i++) {
-		CHECK_EQ(accel_ep_create(group, 64, rank == ODD_ONE ? 0 : 2, 8, 4, NULL, &ep),
+		const bool odd = rank == ODD_ONE, null = i % 2;
+
+		CHECK_EQ(accel_ep_create(group, 64, odd && !null ? 0 : 2, 8, 4, NULL,
+					 odd && null ? NULL : &ep),
 			 -EINVAL);
 		error = last_error();
-		says(&error, rank == ODD_ONE ? "topk is 0" : "rank 1 refused its own arguments");
+		says(&error, !odd   ? "rank 1 refused its own arguments"
+			     : null ? "ep is NULL"
+				    : "topk is 0");
 		ranks_meet(ctx, 0, (uint32_t)i + 1, WORLD);
 	}
 	CHECK_EQ(accel_ep_create(group, 64, 2, 8, 4, NULL, &ep), 0);

@@ -78,18 +78,6 @@ TEST(error, of_another_thread_is_its_own)
 	HAS_TEXT(error_get(NULL), "mine");
 }
 
-TEST(error, moves_from_an_inner_object)
-{
-	struct accel_object inner;
-
-	accel_object_init(&inner, ACCEL_OBJECT_GROUP);
-	accel_fail(&inner, -EPROTO, NULL, "from inside");
-	CHECK_EQ(accel_fail_move(&inner, -EPROTO), -EPROTO);
-	accel_object_fini(&inner);
-	CHECK_EQ(error_get(NULL).code, -EPROTO);
-	HAS_TEXT(error_get(NULL), "from inside");
-}
-
 TEST(error, get_rejects_what_is_no_object)
 {
 	struct accel_error error = {.size = sizeof(error), .code = 42};
