@@ -208,6 +208,17 @@ int moe_rank_init(struct moe_rank *rank, const struct moe_layer_opts *opts, stru
 	return rc;
 }
 
+static void free_lists(struct moe_rank *rank)
+{
+	free(rank->row);
+	free(rank->scale);
+	free(rank->term);
+	free(rank->term_weight);
+	free(rank->part_offset);
+	free(rank->term_offset);
+	rank->lists_max = 0;
+}
+
 void moe_rank_fini(struct moe_rank *rank)
 {
 	accel_ep_destroy(rank->ep);
@@ -222,12 +233,7 @@ void moe_rank_fini(struct moe_rank *rank)
 	free(rank->recv_tokens);
 	free(rank->expert_next);
 	free(rank->y);
-	free(rank->row);
-	free(rank->scale);
-	free(rank->term);
-	free(rank->term_weight);
-	free(rank->part_offset);
-	free(rank->term_offset);
+	free_lists(rank);
 	memset(rank, 0, sizeof(*rank));
 }
 
@@ -248,16 +254,18 @@ static int make_room(struct moe_rank *rank, const struct accel_ep_recv *recv, st
 	}
 	if (lists <= rank->lists_max)
 		return 0;
-	rank->lists_max = lists;
-	rank->row = realloc(rank->row, lists * sizeof(*rank->row));
-	rank->scale = realloc(rank->scale, lists * sizeof(*rank->scale));
-	rank->term = realloc(rank->term, lists * sizeof(*rank->term));
-	rank->term_weight = realloc(rank->term_weight, lists * sizeof(*rank->term_weight));
-	rank->part_offset = realloc(rank->part_offset, lists * sizeof(*rank->part_offset));
-	rank->term_offset = realloc(rank->term_offset, lists * sizeof(*rank->term_offset));
+	free_lists(rank);
+	rank->row = malloc(lists * sizeof(*rank->row));
+	rank->scale = malloc(lists * sizeof(*rank->scale));
+	rank->term = malloc(lists * sizeof(*rank->term));
+	rank->term_weight = malloc(lists * sizeof(*rank->term_weight));
+	rank->part_offset = malloc(lists * sizeof(*rank->part_offset));
+	rank->term_offset = malloc(lists * sizeof(*rank->term_offset));
 	if (rank->row && rank->scale && rank->term && rank->term_weight && rank->part_offset &&
-	    rank->term_offset)
+	    rank->term_offset) {
+		rank->lists_max = lists;
 		return 0;
+	}
 	return moe_error_set(err, -ENOMEM, "no memory for the lists of %zu entries", lists);
 }
 
