@@ -110,6 +110,7 @@ struct k_dequant {
  */
 struct k_rows {
 	uint32_t rows;
+	bool past_cache; /* more bytes in all than the cache holds: do not keep them there */
 	size_t row_bytes;
 	const void *const *src_rows;
 	const void *src;

@@ -36,7 +36,7 @@ static const struct {
 	  .gate_topk = k_avx2_gate_topk,
 	  .quant_fp8 = k_avx2_quant_fp8,
 	  .dequant = k_avx2_dequant,
-	  .rows = k_ref_rows,
+	  .rows = k_avx2_rows,
 	  .combine = k_avx2_combine,
 	  .swiglu = k_avx2_swiglu,
 	  .gemm = k_avx2_gemm}},

@@ -17,6 +17,7 @@ int k_portable_gemm(const struct k_gemm *gemm, unsigned count, unsigned part, un
 int k_avx2_gate_topk(const struct k_gate *gate, unsigned part, unsigned parts);
 int k_avx2_quant_fp8(const struct k_quant *quant, unsigned part, unsigned parts);
 int k_avx2_dequant(const struct k_dequant *dequant, unsigned part, unsigned parts);
+int k_avx2_rows(const struct k_rows *rows, unsigned part, unsigned parts);
 int k_avx2_combine(const struct k_combine *combine, unsigned part, unsigned parts);
 int k_avx2_swiglu(const struct k_swiglu *swiglu, unsigned part, unsigned parts);
 int k_avx2_gemm(const struct k_gemm *gemm, unsigned count, unsigned part, unsigned parts);

@@ -68,6 +68,18 @@ static inline void *k_at_mut(void *base, size_t stride, uint32_t row)
 	return (char *)base + stride * row;
 }
 
+bool k_rows_valid(const struct k_rows *rows);
+
+static inline const void *k_rows_src(const struct k_rows *rows, uint32_t row)
+{
+	return rows->src_rows ? rows->src_rows[row] : k_at(rows->src, rows->src_stride, row);
+}
+
+static inline void *k_rows_dst(const struct k_rows *rows, uint32_t row)
+{
+	return rows->dst_rows ? rows->dst_rows[row] : k_at_mut(rows->dst, rows->dst_stride, row);
+}
+
 static inline uint16_t k_load_u16(const void *base, size_t index)
 {
 	uint16_t value;

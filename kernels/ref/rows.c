@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
-/* rows: gather, scatter and zero whole rows. Every CPU back end uses this one: libc's memcpy is the fast path. */
+/* rows: gather, scatter and zero whole rows. */
 #include "kernels/ref/ref.h"
 
 #include <errno.h>
 
-static bool rows_valid(const struct k_rows *rows)
+bool k_rows_valid(const struct k_rows *rows)
 {
-	if (!rows->row_bytes)
+	if (!rows || !rows->row_bytes)
 		return false;
 	if (rows->rows && ((!rows->src_rows && !rows->src) || (!rows->dst_rows && !rows->dst)))
 		return false;
@@ -20,13 +20,12 @@ int k_ref_rows(const struct k_rows *rows, unsigned part, unsigned parts)
 	uint32_t row, end;
 	void *dst;
 
-	if (!rows || part >= parts || !rows_valid(rows))
+	if (!k_rows_valid(rows) || part >= parts)
 		return -EINVAL;
 	end = k_share(rows->rows, part + 1, parts);
 	for (row = k_share(rows->rows, part, parts); row < end; row++) {
-		src = rows->src_rows ? rows->src_rows[row] : k_at(rows->src, rows->src_stride, row);
-		dst = rows->dst_rows ? rows->dst_rows[row]
-				     : k_at_mut(rows->dst, rows->dst_stride, row);
+		src = k_rows_src(rows, row);
+		dst = k_rows_dst(rows, row);
 		if (!dst || src == dst)
 			continue;
 		if (src)

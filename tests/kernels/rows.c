@@ -10,11 +10,11 @@ enum {
 	ROWS = 6,
 };
 
-static const size_t sizes_bytes[] = {1, 2, 15, 16, 63, 64, 65, 4096, 14336};
+static const size_t sizes_bytes[] = {1, 2, 15, 16, 63, 64, 65, 127, 128, 200, 4096, 14336};
 
 /* Row i of dst is row from[i] of src, or zeros if from[i] is below 0; a row to[i] below 0 is not written. */
-static void check(const struct k_ops *ops, size_t row_bytes, const int *from, const int *to,
-		  unsigned parts)
+static void check_through(const struct k_ops *ops, bool past_cache, size_t row_bytes,
+			  const int *from, const int *to, unsigned parts)
 {
 	size_t src_stride = row_bytes + 1, dst_stride = row_bytes + 3,
 	       size_bytes = ROWS * dst_stride;
@@ -24,6 +24,7 @@ static void check(const struct k_ops *ops, size_t row_bytes, const int *from, co
 	uint8_t *src = pattern(ROWS * src_stride), *dst = pattern(size_bytes),
 		*want = pattern(size_bytes);
 	struct k_rows rows = {.rows = ROWS,
+			      .past_cache = past_cache,
 			      .row_bytes = row_bytes,
 			      .src = src,
 			      .src_stride = src_stride,
@@ -53,6 +54,13 @@ static void check(const struct k_ops *ops, size_t row_bytes, const int *from, co
 	free(src);
 	free(dst);
 	free(want);
+}
+
+static void check(const struct k_ops *ops, size_t row_bytes, const int *from, const int *to,
+		  unsigned parts)
+{
+	check_through(ops, false, row_bytes, from, to, parts);
+	check_through(ops, true, row_bytes, from, to, parts);
 }
 
 TEST(rows, land_where_the_lists_say_and_nowhere_else)
