@@ -11,11 +11,13 @@
 
 #include <errno.h>
 #include <kernels.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
 #define ERRNO_MAX 4095
+#define CACHE_KIB_DEFAULT 32768
 
 #define FAIL(code, ...) accel_fail(NULL, code, ACCEL_AT_CREATE, __VA_ARGS__)
 
@@ -59,6 +61,22 @@ static int agree(struct accel_ep *ep, uint64_t tag, const int32_t *tables, uint8
 		rc = accel_ep_compare(rank, &ep->shape, tables, p, &ep->shape,
 				      (const int32_t *)(all + (size_t)p * (bytes - shape_bytes)));
 	return rc;
+}
+
+/*
+ * Half of the last-level cache, since the rows' source takes as much as their copy. Not from
+ * sysconf(), which in a virtual machine tells of all the host's.
+ */
+static uint64_t cached_bytes(void)
+{
+	FILE *file = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "re");
+	unsigned long kib = CACHE_KIB_DEFAULT;
+
+	if (file && fscanf(file, "%luK", &kib) != 1)
+		kib = CACHE_KIB_DEFAULT;
+	if (file)
+		fclose(file);
+	return (uint64_t)kib * 1024 / 2;
 }
 
 static int take_memory(struct accel_ep *ep, const int32_t *tables)
@@ -246,6 +264,7 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 	}
 	accel_object_init(&ep->obj, ACCEL_OBJECT_EP);
 	ep->group = group;
+	ep->cached_bytes = cached_bytes();
 	ep->ops = &accel_shm_ops;
 	rc = prepare(ep, hidden, topk, experts, tokens_max, opts, tables);
 	if (!rc) {

@@ -15,6 +15,20 @@
 #include "group.h"
 #include "transport.h"
 
+/*
+ * The metadata of one (token, rank) row as it travels: which choices are of experts at the
+ * destination, then those experts' slots there and weights, in order of k.
+ */
+struct accel_ep_record {
+	uint64_t choices; /* bit k */
+	uint32_t token;	  /* at the source */
+	uint32_t reserved;
+	struct accel_ep_entry {
+		uint32_t slot;
+		float weight;
+	} entry[];
+};
+
 /* What must be equal on all ranks, as sent in EP_OPTS; the placement tables follow it there. */
 struct accel_ep_shape {
 	uint32_t version;
@@ -36,8 +50,7 @@ struct accel_ep_local {
  */
 struct accel_ep_layout {
 	uint32_t experts_local;
-	/* of a row's metadata: uint32 token, int32 ids[K], float weights[K] */
-	uint32_t record_bytes;
+	uint32_t record_bytes; /* struct accel_ep_record with room for K entries */
 	uint32_t row_bytes;    /* of a row as it travels: codes then scales, or bf16 */
 	uint32_t scale_offset; /* of the scales in such a row */
 	uint64_t rows_max;     /* that this rank can receive: R x tokens_max */
@@ -52,8 +65,9 @@ struct accel_ep_layout {
 	uint64_t tables_placement, tables_masked, tables_wait, tables_window, tables_arrival;
 	uint64_t private_tables_bytes, private_lane_bytes, private_bytes;
 	uint64_t window;
-	uint64_t dest, weights, send_count, send_offset, send_entries, next, stamp;
-	uint64_t row, scale, src_rank, src_token, topk_idx, topk_weights, rank_offset;
+	uint64_t weights, send_count, send_entries, token_choices, slot, entry;
+	uint64_t owner_offset, owner, owner_choices;
+	uint64_t row, scale, choices, src_rank, src_token, topk_idx, topk_weights, rank_offset;
 	uint64_t expert_offset, expert_row, expert_k, expert_weight, expand_offset, expand_count;
 	uint64_t part_offset, term_offset, term_row, term_weight, incomplete;
 
@@ -108,13 +122,20 @@ struct accel_ep_lane {
 	uint16_t *output; /* shared */
 	uint8_t *window;  /* landed rows */
 
-	/* Own tokens: dest[T,K] owner rank of each choice or -1. */
-	int32_t *dest;
-	float *weights;
-	uint32_t *send_count, *send_offset, *send_entries, *next, *stamp;
+	float *weights;			     /* [T,K] EXPERT only */
+	uint32_t *send_count, *send_entries; /* [R] rows and entries of this rank's there */
+	/*
+	 * Own tokens: token t goes to the ranks owner[owner_offset[t]] .. owner[owner_offset[t + 1] - 1],
+	 * ascending, for the choices whose bits are set in owner_choices.
+	 */
+	uint32_t *owner_offset, *owner;
+	uint64_t *owner_choices;
+	uint64_t *token_choices;   /* [R] of the token that is being laid out, else 0 */
+	uint32_t *slot, *entry;	   /* [R] that combine has come to */
 	struct accel_ep_recv recv; /* points into the lists below */
 	const void **row;
 	const float **scale;
+	uint64_t *choices; /* [N] bit k: topk_idx[k] is a local expert */
 	int32_t *src_rank, *src_token, *topk_idx;
 	float *topk_weights;
 	uint32_t *rank_offset, *expert_offset, *expert_row, *expert_k;
@@ -145,6 +166,7 @@ struct accel_ep {
 	uint64_t incarnation;
 	struct accel_ep_shape shape;
 	struct accel_ep_local local;
+	uint64_t cached_bytes; /* what of all ranks' landed rows the last-level cache keeps */
 	struct accel_ep_layout layout;
 	int32_t *expert_rank, *expert_slot; /* [E] */
 	struct accel_region *window, *private_memory;
@@ -254,6 +276,21 @@ static inline bool accel_ep_mask_begun(const struct accel_ep *ep, int rank)
 static inline bool accel_ep_is_masked(const struct accel_ep *ep, int rank)
 {
 	return atomic_load_explicit(&ep->masked[rank], memory_order_acquire) & ACCEL_MASK_FENCED;
+}
+
+static inline const struct accel_ep_record *accel_ep_record(const struct accel_ep *ep,
+							    const uint8_t *records, uint32_t i)
+{
+	return (const void *)(records + (size_t)i * ep->layout.record_bytes);
+}
+
+/* The lowest k of the choices, which are not 0; it is taken out of them. */
+static inline uint32_t accel_ep_choice_next(uint64_t *choices)
+{
+	uint32_t k = (uint32_t)__builtin_ctzll(*choices);
+
+	*choices &= *choices - 1;
+	return k;
 }
 
 static inline void accel_ep_count(_Atomic uint64_t *counter, uint64_t n)

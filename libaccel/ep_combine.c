@@ -87,22 +87,23 @@ static bool fits(struct accel_ep *ep, const struct accel_ep_lane *lane,
 static void write_map(struct accel_ep *ep, struct accel_ep_lane *lane)
 {
 	const uint32_t *first = lane->expanded ? lane->expand_offset : lane->expert_offset;
-	uint64_t choices = (uint64_t)lane->recv.rows * ep->shape.topk;
 	uint32_t *at = lane->expand_count, *map = lane->map;
 
 	memcpy(at, first, ep->layout.experts_local * sizeof(*at));
-	for (uint64_t i = 0; i < choices; i++)
-		if (lane->topk_idx[i] >= 0)
-			*map++ = at[lane->topk_idx[i]]++;
+	for (uint32_t n = 0; n < lane->recv.rows; n++) {
+		const int32_t *ids = lane->topk_idx + (uint64_t)n * ep->shape.topk;
+
+		for (uint64_t choices = lane->choices[n]; choices;)
+			*map++ = at[ids[accel_ep_choice_next(&choices)]]++;
+	}
 }
 
-static uint32_t entries_of_rows(const struct accel_ep *ep, const struct accel_ep_lane *lane,
-				uint32_t begin, uint32_t end)
+static uint32_t entries_of_rows(const struct accel_ep_lane *lane, uint32_t begin, uint32_t end)
 {
 	uint32_t count = 0;
 
-	for (uint64_t i = (uint64_t)begin * ep->shape.topk; i < (uint64_t)end * ep->shape.topk; i++)
-		count += lane->topk_idx[i] >= 0;
+	for (uint32_t n = begin; n < end; n++)
+		count += (uint32_t)__builtin_popcountll(lane->choices[n]);
 	return count;
 }
 
@@ -121,8 +122,7 @@ static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_e
 		signal.base = begin;
 		signal.meta = map_at;
 		if (is_by_expert(ep))
-			map_at += sizeof(*lane->map) *
-				  (uint64_t)entries_of_rows(ep, lane, begin, end);
+			map_at += sizeof(*lane->map) * (uint64_t)entries_of_rows(lane, begin, end);
 		if (accel_ep_is_masked(ep, p))
 			continue;
 		if (p == ep->group->rank)
@@ -212,31 +212,8 @@ struct sum {
 	struct accel_ep *ep;
 	struct accel_ep_lane *lane;
 	uint32_t parts, terms;
-	uint32_t *slot;	 /* [R] the next row of this rank at each destination */
-	uint32_t *entry; /* [R] the next entry there */
 	int failed_rank;
 };
-
-/* The distinct owners of a token, ascending. */
-static unsigned owners_of(const int32_t *dest, uint32_t topk, int32_t owners[ACCEL_TOPK_MAX])
-{
-	unsigned count = 0;
-
-	for (uint32_t k = 0; k < topk; k++) {
-		unsigned at = count;
-
-		if (dest[k] < 0)
-			continue;
-		while (at > 0 && owners[at - 1] > dest[k])
-			at--;
-		if (at > 0 && owners[at - 1] == dest[k])
-			continue;
-		memmove(&owners[at + 1], &owners[at], (count - at) * sizeof(*owners));
-		owners[at] = dest[k];
-		count++;
-	}
-	return count;
-}
 
 static void add_term(struct sum *sum, const struct accel_ep_arrival *a, uint64_t row, float weight)
 {
@@ -246,13 +223,17 @@ static void add_term(struct sum *sum, const struct accel_ep_arrival *a, uint64_t
 	sum->terms++;
 }
 
-/* The part of one token that rank d computed; false when d is masked. */
-static bool add_part(struct sum *sum, uint32_t token, int32_t d)
+/*
+ * The part of one token that a rank computed: send number i of this rank. False when that rank is
+ * masked.
+ */
+static bool add_part(struct sum *sum, uint32_t token, uint32_t i)
 {
 	struct accel_ep_lane *lane = sum->lane;
+	uint32_t d = lane->owner[i], slot = lane->slot[d]++;
 	const struct accel_ep_arrival *a = &lane->peer[d];
-	uint32_t topk = sum->ep->shape.topk, slot = sum->slot[d]++;
-	bool here = !accel_ep_mask_begun(sum->ep, d) && a->arrived[ACCEL_WAY_COMBINE];
+	const float *weights = lane->weights + (uint64_t)token * sum->ep->shape.topk;
+	bool here = !accel_ep_mask_begun(sum->ep, (int)d) && a->arrived[ACCEL_WAY_COMBINE];
 
 	if (!is_by_expert(sum->ep)) {
 		if (here)
@@ -261,20 +242,16 @@ static bool add_part(struct sum *sum, uint32_t token, int32_t d)
 		return here;
 	}
 	lane->term_offset[sum->parts] = sum->terms;
-	for (uint32_t k = 0; k < topk; k++) {
-		uint64_t choice = (uint64_t)token * topk + k;
-		uint32_t entry;
+	for (uint64_t choices = lane->owner_choices[i]; choices;) {
+		uint32_t k = accel_ep_choice_next(&choices), entry = lane->entry[d]++;
 
-		if (lane->dest[choice] != d)
-			continue;
-		entry = sum->entry[d]++;
 		if (!here)
 			continue;
 		entry = *(const volatile uint32_t *)&a->results_map[entry];
 		if (entry >= a->results_rows)
-			sum->failed_rank = d;
+			sum->failed_rank = (int)d;
 		else
-			add_term(sum, a, entry, lane->weights[choice]);
+			add_term(sum, a, entry, weights[k]);
 	}
 	sum->parts += here;
 	return here;
@@ -283,20 +260,17 @@ static bool add_part(struct sum *sum, uint32_t token, int32_t d)
 static void build(struct sum *sum)
 {
 	struct accel_ep_lane *lane = sum->lane;
-	uint32_t topk = sum->ep->shape.topk;
 	size_t words = (size_t)sum->ep->group->world * sizeof(uint32_t);
 
-	memset(sum->slot, 0, words);
-	memset(sum->entry, 0, words);
+	memset(lane->slot, 0, words);
+	memset(lane->entry, 0, words);
 	lane->incomplete_count = 0;
 	for (uint32_t t = 0; t < lane->tokens; t++) {
-		int32_t owners[ACCEL_TOPK_MAX];
-		unsigned count = owners_of(lane->dest + (uint64_t)t * topk, topk, owners);
 		bool complete = true;
 
 		lane->part_offset[t] = sum->parts;
-		for (unsigned i = 0; i < count; i++)
-			complete &= add_part(sum, t, owners[i]);
+		for (uint32_t i = lane->owner_offset[t]; i < lane->owner_offset[t + 1]; i++)
+			complete &= add_part(sum, t, i);
 		if (!complete)
 			lane->incomplete[lane->incomplete_count++] = t;
 	}
@@ -308,11 +282,7 @@ static void build(struct sum *sum)
 static int sum_tokens(struct accel_ep *ep, uint32_t index, void *out, uint64_t out_stride)
 {
 	struct accel_ep_lane *lane = &ep->lane[index];
-	struct sum sum = {.ep = ep,
-			  .lane = lane,
-			  .slot = lane->next,
-			  .entry = lane->stamp,
-			  .failed_rank = -1};
+	struct sum sum = {.ep = ep, .lane = lane, .failed_rank = -1};
 	struct k_combine combine = {
 		.tokens = lane->tokens,
 		.hidden = ep->shape.hidden,

@@ -72,7 +72,6 @@ static int check_input(struct accel_ep *ep, uint32_t lane, const struct accel_ep
 {
 	const struct accel_failure where = {-1, ACCEL_PHASE_DISPATCH, (int)lane,
 					    ep->lane[lane].round, NULL};
-	uint64_t choices;
 	int rc;
 
 	if (!user)
@@ -89,91 +88,115 @@ static int check_input(struct accel_ep *ep, uint32_t lane, const struct accel_ep
 	rc = check_rows(ep, lane, in);
 	if (rc)
 		return rc;
-	choices = (uint64_t)in->tokens * ep->shape.topk;
-	if (choices && !in->topk_idx)
+	if (in->tokens && !in->topk_idx)
 		return fail(ep, lane, -EINVAL, "topk_idx is NULL");
-	for (uint64_t i = 0; i < choices; i++)
-		if (in->topk_idx[i] < -1 || in->topk_idx[i] >= (int32_t)ep->shape.experts)
-			return accel_fail(
-				&ep->obj, -EINVAL, &where,
-				"accel_ep_dispatch_begin: topk_idx of token %u is %d, there are %u experts",
-				(uint32_t)(i / ep->shape.topk), in->topk_idx[i], ep->shape.experts);
 	return 0;
 }
 
-/*
- * Owners of every choice, rows and entries for each rank. stamp[r] = t + 1: token t already goes to
- * r.
- */
-static void count_rows(struct accel_ep *ep, struct accel_ep_lane *lane,
-		       const struct accel_ep_input *in)
+static struct accel_ep_record *record_for(const struct accel_ep *ep,
+					  const struct accel_ep_lane *lane, uint32_t rank,
+					  uint32_t slot)
 {
-	uint32_t topk = ep->shape.topk, world = (uint32_t)ep->group->world;
+	return (void *)(lane->records +
+			((size_t)rank * ep->shape.tokens_max + slot) * ep->layout.record_bytes);
+}
+
+/*
+ * The ranks that a token goes to, as bits, with its choices at each in token_choices; -EINVAL with
+ * the bad choice in *k.
+ */
+static int find_owners(const struct accel_ep *ep, struct accel_ep_lane *lane, const int32_t *ids,
+		       uint64_t *owners, uint32_t *k)
+{
+	for (*k = 0; *k < ep->shape.topk; ++*k) {
+		int32_t id = ids[*k];
+		uint32_t owner;
+
+		if (id < 0 || id >= (int32_t)ep->shape.experts) {
+			if (id == -1)
+				continue;
+			return -EINVAL;
+		}
+		owner = (uint32_t)ep->expert_rank[id];
+		owners[owner / 64] |= UINT64_C(1) << owner % 64;
+		lane->token_choices[owner] |= UINT64_C(1) << *k;
+	}
+	return 0;
+}
+
+/* One record for rank, in its next slot. */
+static void write_record(const struct accel_ep *ep, struct accel_ep_lane *lane, uint32_t rank,
+			 uint32_t token, const int32_t *ids, const float *weights)
+{
+	uint64_t choices = lane->token_choices[rank];
+	struct accel_ep_record *record = record_for(ep, lane, rank, lane->send_count[rank]++);
+	struct accel_ep_entry *entry = record->entry;
+
+	lane->token_choices[rank] = 0;
+	record->choices = choices;
+	record->token = token;
+	while (choices) {
+		uint32_t k = accel_ep_choice_next(&choices);
+
+		entry->slot = (uint32_t)ep->expert_slot[ids[k]];
+		entry->weight = weights ? weights[k] : 1.0f;
+		entry++;
+	}
+	lane->send_entries[rank] += (uint32_t)(entry - record->entry);
+}
+
+/* Token by token: which ranks it goes to, and a record for each. The ids are checked on the way. */
+static int write_records(struct accel_ep *ep, struct accel_ep_lane *lane,
+			 const struct accel_ep_input *in, uint64_t *bad)
+{
+	uint32_t topk = ep->shape.topk, world = (uint32_t)ep->group->world, sends = 0, k;
+	uint64_t owners[ACCEL_RANKS_MAX / 64] = {0};
 
 	memset(lane->send_count, 0, world * sizeof(*lane->send_count));
 	memset(lane->send_entries, 0, world * sizeof(*lane->send_entries));
-	memset(lane->stamp, 0, world * sizeof(*lane->stamp));
+	memset(lane->token_choices, 0, world * sizeof(*lane->token_choices));
 	for (uint32_t t = 0; t < in->tokens; t++) {
-		for (uint32_t k = 0; k < topk; k++) {
-			int32_t id = in->topk_idx[(uint64_t)t * topk + k],
-				owner = id < 0 ? -1 : ep->expert_rank[id];
+		const int32_t *ids = in->topk_idx + (uint64_t)t * topk;
+		const float *weights = in->topk_weights ? in->topk_weights + (uint64_t)t * topk
+							: NULL;
 
-			lane->dest[(uint64_t)t * topk + k] = owner;
-			if (owner < 0)
-				continue;
-			lane->send_entries[owner]++;
-			if (lane->stamp[owner] != t + 1) {
-				lane->stamp[owner] = t + 1;
-				lane->send_count[owner]++;
+		if (find_owners(ep, lane, ids, owners, &k)) {
+			*bad = (uint64_t)t * topk + k;
+			return -EINVAL;
+		}
+		lane->owner_offset[t] = sends;
+		for (uint32_t word = 0; word * 64 < world; word++) {
+			while (owners[word]) {
+				uint32_t rank = word * 64 + accel_ep_choice_next(&owners[word]);
+
+				lane->owner[sends] = rank;
+				lane->owner_choices[sends++] = lane->token_choices[rank];
+				write_record(ep, lane, rank, t, ids, weights);
 			}
 		}
 	}
-	lane->send_offset[0] = 0;
-	for (uint32_t r = 0; r < world; r++) {
-		lane->send_offset[r + 1] = lane->send_offset[r] + lane->send_count[r];
-		lane->next[r] = lane->send_offset[r];
-	}
+	lane->owner_offset[in->tokens] = sends;
+	return 0;
 }
 
-static uint32_t *record_at(const struct accel_ep *ep, const struct accel_ep_lane *lane, uint64_t i)
+/* Nothing is told to anybody yet: with a bad id the lane is as it was. */
+static int lay_out(struct accel_ep *ep, uint32_t index, const struct accel_ep_input *in)
 {
-	return (uint32_t *)(lane->records + i * ep->layout.record_bytes);
-}
+	struct accel_ep_lane *lane = &ep->lane[index];
+	const struct accel_failure where = {-1, ACCEL_PHASE_DISPATCH, (int)index, lane->round,
+					    NULL};
+	uint64_t choices = (uint64_t)in->tokens * ep->shape.topk, bad;
 
-static void record_begin(uint32_t *record, uint32_t token, uint32_t topk)
-{
-	record[0] = token;
-	memset(record + 1, 0xff, topk * sizeof(int32_t));
-	memset(record + 1 + topk, 0, topk * sizeof(float));
-}
-
-static void write_records(struct accel_ep *ep, struct accel_ep_lane *lane,
-			  const struct accel_ep_input *in)
-{
-	const float one = 1.0f;
-	uint32_t topk = ep->shape.topk;
-	bool keep = ep->shape.combine_input == ACCEL_COMBINE_EXPERT;
-
-	for (uint32_t t = 0; t < in->tokens; t++) {
-		for (uint32_t k = 0; k < topk; k++) {
-			uint64_t i = (uint64_t)t * topk + k;
-			const float *weight = in->topk_weights ? &in->topk_weights[i] : &one;
-			int32_t owner = lane->dest[i];
-			uint32_t *record;
-
-			if (keep)
-				lane->weights[i] = *weight;
-			if (owner < 0)
-				continue;
-			if (lane->stamp[owner] != in->tokens + t + 1) {
-				lane->stamp[owner] = in->tokens + t + 1;
-				record_begin(record_at(ep, lane, lane->next[owner]++), t, topk);
-			}
-			record = record_at(ep, lane, lane->next[owner] - 1);
-			record[1 + k] = (uint32_t)ep->expert_slot[in->topk_idx[i]];
-			memcpy(&record[1 + topk + k], weight, sizeof(*weight));
-		}
-	}
+	if (write_records(ep, lane, in, &bad))
+		return accel_fail(
+			&ep->obj, -EINVAL, &where,
+			"accel_ep_dispatch_begin: topk_idx of token %u is %d, there are %u experts",
+			(uint32_t)(bad / ep->shape.topk), in->topk_idx[bad], ep->shape.experts);
+	if (ep->shape.combine_input != ACCEL_COMBINE_EXPERT)
+		return 0;
+	for (uint64_t i = 0; i < choices; i++)
+		lane->weights[i] = in->topk_weights ? in->topk_weights[i] : 1.0f;
+	return 0;
 }
 
 static void quantise(struct accel_ep *ep, struct accel_ep_lane *lane,
@@ -242,8 +265,8 @@ static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_e
 	lane->self_scales = scales->addr;
 	for (int p = 0; p < ep->group->world; p++) {
 		signal.count = lane->send_count[p];
-		signal.meta = (uint64_t)(lane->records - ep->window->addr) +
-			      (uint64_t)lane->send_offset[p] * ep->layout.record_bytes;
+		signal.meta = (uint64_t)((uint8_t *)record_for(ep, lane, (uint32_t)p, 0) -
+					 ep->window->addr);
 		if (accel_ep_is_masked(ep, p))
 			continue;
 		accel_ep_count(&ep->counters.rows_sent, signal.count);
@@ -266,10 +289,10 @@ int accel_ep_dispatch_begin(struct accel_ep *ep, uint32_t index, const struct ac
 	if (!lane)
 		return rc;
 	rc = check_input(ep, index, user, &in);
+	if (!rc)
+		rc = lay_out(ep, index, &in);
 	if (rc)
 		return rc;
-	count_rows(ep, lane, &in);
-	write_records(ep, lane, &in);
 	prepare_rows(ep, lane, &in, &x, &scales);
 	accel_ep_lend(lane, ACCEL_LENT_X, x.region);
 	accel_ep_lend(lane, ACCEL_LENT_SCALES, scales.region);
@@ -305,7 +328,7 @@ static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 	uint64_t records_bytes = (uint64_t)s->count * l->record_bytes, scaled;
 	int rc;
 
-	if (s->count > ep->shape.tokens_max || s->meta % 4 || s->meta > window->bytes ||
+	if (s->count > ep->shape.tokens_max || s->meta % 8 || s->meta > window->bytes ||
 	    records_bytes > window->bytes - s->meta)
 		return -EPROTO;
 	a->count = s->count;
@@ -320,10 +343,12 @@ static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 	}
 	if (!s->count)
 		return 0;
+	__builtin_prefetch(a->records); /* the other core's, as the first row: both come at once */
 	rc = accel_ep_reach(ep, peer, s->region, s->offset, s->stride, row_bytes,
 			    &a->held[ACCEL_LENT_X], &a->rows, &a->tokens);
 	if (rc)
 		return rc;
+	__builtin_prefetch(a->rows);
 	if (ep->shape.dtype == ACCEL_DTYPE_BF16)
 		return ((uintptr_t)a->rows | a->stride) % 2 ? -EPROTO : 0;
 	rc = accel_ep_reach(ep, peer, s->scale_region, s->scale_offset, s->scale_stride,
@@ -343,30 +368,38 @@ static uint8_t *landing(const struct accel_ep *ep, const struct accel_ep_lane *l
 	return lane->window + ((uint64_t)peer * ep->shape.tokens_max + slot) * ep->layout.row_bytes;
 }
 
-/* Copy a peer's rows into the window, slot by slot: the one write of each. */
+/*
+ * Copy a rank's rows into the window, slot by slot: the one write of each. Where they lie is kept
+ * in the list of rows until that is made; each rank's stretch of it begins at its first slot.
+ */
 static int land(struct accel_ep *ep, struct accel_ep_lane *lane, int peer)
 {
 	const struct accel_ep_arrival *a = &lane->peer[peer];
-	uint64_t scale_bytes = 4 * (uint64_t)blocks(ep), row_bytes = 2 * ep->shape.hidden;
 	bool fp8 = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3;
+	uint64_t scale_bytes = 4 * (uint64_t)blocks(ep), ranks = (uint64_t)ep->group->world;
+	const void **from = lane->row + (size_t)peer * ep->shape.tokens_max;
+	struct k_rows rows = {.rows = a->count,
+			      .row_bytes = fp8 ? ep->shape.hidden : 2 * ep->shape.hidden,
+			      .src_rows = from,
+			      .dst = landing(ep, lane, peer, 0),
+			      .dst_stride = ep->layout.row_bytes};
 
-	if (fp8)
-		row_bytes = ep->shape.hidden;
 	for (uint32_t slot = 0; slot < a->count; slot++) {
-		const _Atomic uint32_t *record =
-			(const void *)(a->records + (uint64_t)slot * ep->layout.record_bytes);
-		uint32_t token = atomic_load_explicit(record, memory_order_relaxed);
-		uint8_t *row = landing(ep, lane, peer, slot);
+		const struct accel_ep_record *record = accel_ep_record(ep, a->records, slot);
+		uint32_t token = *(const volatile uint32_t *)&record->token;
 
 		if (token >= a->tokens)
 			return -EPROTO;
-		memcpy(row, a->rows + token * a->stride, row_bytes);
+		from[slot] = a->rows + token * a->stride;
 		if (fp8)
-			memcpy(row + ep->layout.scale_offset, a->scales + token * a->scale_stride,
-			       scale_bytes);
+			memcpy(landing(ep, lane, peer, slot) + ep->layout.scale_offset,
+			       a->scales + token * a->scale_stride, scale_bytes);
 	}
+	/* Every rank of this host lands about as much, from every other. */
+	rows.past_cache = a->count * rows.row_bytes * ranks * ranks > ep->cached_bytes;
+	ep->group->dev->kernels->rows(&rows, 0, 1);
 	accel_ep_count(&ep->counters.bytes_landed,
-		       a->count * (row_bytes + (fp8 ? scale_bytes : 0)));
+		       a->count * (rows.row_bytes + (fp8 ? scale_bytes : 0)));
 	return 0;
 }
 
@@ -380,43 +413,76 @@ static int arrived(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 	return land(ep, lane, peer);
 }
 
-/* One received row into the lists; the record is a peer's memory: read once, then checked. */
-static int list_row(struct accel_ep *ep, struct accel_ep_lane *lane, int peer, uint32_t slot,
-		    uint32_t n)
+/*
+ * One received row's entries into the lists, which hold "none" so far. The record is a peer's memory:
+ * every word is read once, then checked.
+ */
+static int list_choices(struct accel_ep *ep, struct accel_ep_lane *lane,
+			const struct accel_ep_record *record, uint32_t n)
 {
-	const struct accel_ep_arrival *a = &lane->peer[peer];
-	const uint32_t *record = (const uint32_t *)(a->records +
-						    (uint64_t)slot * ep->layout.record_bytes);
-	uint32_t topk = ep->shape.topk, token = *(const volatile uint32_t *)record;
-	int32_t *ids = lane->topk_idx + (uint64_t)n * topk;
-	const uint8_t *row;
+	uint64_t choices = *(const volatile uint64_t *)&record->choices;
+	const volatile struct accel_ep_entry *entry = record->entry;
+	int32_t *ids = lane->topk_idx + (uint64_t)n * ep->shape.topk;
+	float *weights = lane->topk_weights + (uint64_t)n * ep->shape.topk;
 
-	if (token >= a->tokens || token >= ep->shape.tokens_max)
+	if (ep->shape.topk < 64 && choices >> ep->shape.topk)
 		return -EPROTO;
-	memcpy(ids, record + 1, topk * sizeof(*ids));
-	memcpy(lane->topk_weights + (uint64_t)n * topk, record + 1 + topk, topk * sizeof(float));
-	for (uint32_t k = 0; k < topk; k++) {
-		if (ids[k] < -1 || ids[k] >= (int32_t)ep->layout.experts_local)
+	lane->choices[n] = choices;
+	for (; choices; entry++) {
+		uint32_t k = accel_ep_choice_next(&choices), slot = entry->slot;
+
+		if (slot >= ep->layout.experts_local)
 			return -EPROTO;
-		if (ids[k] >= 0)
-			lane->expert_offset[ids[k] + 1]++;
+		ids[k] = (int32_t)slot;
+		weights[k] = entry->weight;
+		lane->expert_offset[slot + 1]++;
 	}
-	lane->src_rank[n] = peer;
-	lane->src_token[n] = (int32_t)token;
-	if (ep->shape.receive == ACCEL_RECEIVE_LANDED) {
-		row = landing(ep, lane, peer, slot);
-		lane->row[n] = row;
-		if (ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3)
-			lane->scale[n] = (const float *)(row + ep->layout.scale_offset);
-		return 0;
-	}
-	lane->row[n] = a->rows + token * a->stride;
-	if (ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3)
-		lane->scale[n] = (const float *)(a->scales + token * a->scale_stride);
 	return 0;
 }
 
-/* Entries by expert, then row, then k: a counting sort over what list_row() counted. */
+/* Where a received row and its scales lie. */
+static void list_row(struct accel_ep *ep, struct accel_ep_lane *lane, int peer, uint32_t slot,
+		     uint32_t token, uint32_t n)
+{
+	const struct accel_ep_arrival *a = &lane->peer[peer];
+	bool fp8 = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3;
+
+	lane->src_rank[n] = peer;
+	lane->src_token[n] = (int32_t)token;
+	if (ep->shape.receive == ACCEL_RECEIVE_LANDED) {
+		const uint8_t *row = landing(ep, lane, peer, slot);
+
+		lane->row[n] = row;
+		if (fp8)
+			lane->scale[n] = (const float *)(row + ep->layout.scale_offset);
+		return;
+	}
+	lane->row[n] = a->rows + token * a->stride;
+	if (fp8)
+		lane->scale[n] = (const float *)(a->scales + token * a->scale_stride);
+}
+
+static int list_peer(struct accel_ep *ep, struct accel_ep_lane *lane, int peer, uint32_t n)
+{
+	const struct accel_ep_arrival *a = &lane->peer[peer];
+	uint64_t tokens = a->tokens < ep->shape.tokens_max ? a->tokens : ep->shape.tokens_max,
+		 first = (uint64_t)n * ep->shape.topk,
+		 choices = (uint64_t)a->count * ep->shape.topk;
+
+	memset(lane->topk_idx + first, 0xff, choices * sizeof(*lane->topk_idx));
+	memset(lane->topk_weights + first, 0, choices * sizeof(*lane->topk_weights));
+	for (uint32_t slot = 0; slot < a->count; slot++, n++) {
+		const struct accel_ep_record *record = accel_ep_record(ep, a->records, slot);
+		uint32_t token = *(const volatile uint32_t *)&record->token;
+
+		if (token >= tokens || list_choices(ep, lane, record, n))
+			return -EPROTO;
+		list_row(ep, lane, peer, slot, token, n);
+	}
+	return 0;
+}
+
+/* Entries by expert, then row, then k: a counting sort over what list_choices() counted. */
 static void list_entries(struct accel_ep *ep, struct accel_ep_lane *lane, uint32_t rows)
 {
 	uint32_t topk = ep->shape.topk, experts = ep->layout.experts_local;
@@ -425,16 +491,15 @@ static void list_entries(struct accel_ep *ep, struct accel_ep_lane *lane, uint32
 	for (uint32_t e = 0; e < experts; e++)
 		at[e + 1] += at[e];
 	for (uint32_t n = 0; n < rows; n++) {
-		for (uint32_t k = 0; k < topk; k++) {
-			int32_t e = lane->topk_idx[(uint64_t)n * topk + k];
-			uint32_t i;
+		const int32_t *ids = lane->topk_idx + (uint64_t)n * topk;
+		const float *weights = lane->topk_weights + (uint64_t)n * topk;
 
-			if (e < 0)
-				continue;
-			i = at[e]++;
+		for (uint64_t choices = lane->choices[n]; choices;) {
+			uint32_t k = accel_ep_choice_next(&choices), i = at[ids[k]]++;
+
 			lane->expert_row[i] = n;
 			lane->expert_k[i] = k;
-			lane->expert_weight[i] = lane->topk_weights[(uint64_t)n * topk + k];
+			lane->expert_weight[i] = weights[k];
 		}
 	}
 	/* Each at[e] has run up to where e + 1 begins. */
@@ -455,25 +520,25 @@ static int list_all(struct accel_ep *ep, uint32_t index)
 	for (int p = 0; p < ep->group->world; p++) {
 		const struct accel_failure where = {p, ACCEL_PHASE_DISPATCH, (int)index,
 						    lane->round, NULL};
+		int rc;
 
 		lane->rank_offset[p] = n;
 		if (accel_ep_is_masked(ep, p)) {
 			lane->recv.missing[p / 64] |= UINT64_C(1) << p % 64;
 			continue;
 		}
-		for (uint32_t slot = 0; slot < lane->peer[p].count; slot++) {
-			int rc = list_row(ep, lane, p, slot, n++), stale;
-
-			if (!rc)
-				continue;
+		rc = list_peer(ep, lane, p, n);
+		if (rc) {
 			/* A record is torn, not wrong, when its rank has masked this one. */
-			stale = accel_ep_stale(ep, index, ACCEL_WAY_DISPATCH);
+			int stale = accel_ep_stale(ep, index, ACCEL_WAY_DISPATCH);
+
 			if (stale)
 				return stale;
 			return accel_fail(
 				&ep->obj, rc, &where,
 				"rank %d sent a record out of range; mask it and call again", p);
 		}
+		n += lane->peer[p].count;
 	}
 	lane->rank_offset[ep->group->world] = n;
 	list_entries(ep, lane, n);

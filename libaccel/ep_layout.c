@@ -4,9 +4,8 @@
  * Where everything of an EP context lies. One function decides it, from numbers alone: the size
  * query answers from it and create takes exactly that.
  *
- * A record is the metadata of one (token, rank) row as it travels: uint32 token number at the
- * source, int32 local expert ids[K] (-1: elsewhere or none), float weights[K] (0 where the id is
- * -1). Records of one destination are contiguous, in slot order.
+ * Records (struct accel_ep_record) of one destination are contiguous, in slot order; each destination
+ * has room for tokens_max of them, so that one pass over the tokens writes them all.
  */
 #include "ep.h"
 
@@ -50,14 +49,15 @@ static void lay_rows(struct accel_ep_layout *l, const struct accel_ep_shape *s)
 	l->scale_offset = s->hidden;
 	l->row_bytes = s->dtype == ACCEL_DTYPE_BF16 ? 2 * s->hidden
 						    : (s->hidden + 4 * blocks + 15) / 16 * 16;
-	l->record_bytes = 4 + 8 * s->topk;
+	l->record_bytes = (uint32_t)(sizeof(struct accel_ep_record) +
+				     s->topk * sizeof(struct accel_ep_entry));
 }
 
 static void lay_shared(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
 {
 	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT;
 
-	l->records = take(c, l->sends_max, l->record_bytes);
+	l->records = take(c, l->rows_max, l->record_bytes);
 	l->map = take(c, by_expert ? l->entries_max : 0, sizeof(uint32_t));
 	l->rows = take(c, s->tokens_max, l->row_bytes);
 	l->output = take(c, l->output_rows, 2 * (uint64_t)s->hidden);
@@ -73,15 +73,18 @@ static void lay_private(struct accel_ep_layout *l, const struct accel_ep_shape *
 	     fp8 = s->dtype == ACCEL_DTYPE_FP8_E4M3;
 
 	l->window = take(c, s->receive == ACCEL_RECEIVE_LANDED ? l->rows_max : 0, l->row_bytes);
-	l->dest = take(c, choices, word);
 	l->weights = take(c, by_expert ? choices : 0, word);
 	l->send_count = take(c, world, word);
-	l->send_offset = take(c, world + 1, word);
 	l->send_entries = take(c, world, word);
-	l->next = take(c, world, word);
-	l->stamp = take(c, world, word);
+	l->token_choices = take(c, world, sizeof(uint64_t));
+	l->slot = take(c, world, word);
+	l->entry = take(c, world, word);
+	l->owner_offset = take(c, s->tokens_max + 1, word);
+	l->owner = take(c, l->sends_max, word);
+	l->owner_choices = take(c, l->sends_max, sizeof(uint64_t));
 	l->row = take(c, l->rows_max, ptr);
 	l->scale = take(c, fp8 ? l->rows_max : 0, ptr);
+	l->choices = take(c, l->rows_max, sizeof(uint64_t));
 	l->src_rank = take(c, l->rows_max, word);
 	l->src_token = take(c, l->rows_max, word);
 	l->topk_idx = take(c, l->entries_max, word);
@@ -161,15 +164,18 @@ static void lane_shared(struct accel_ep_lane *lane, uint8_t *base, const struct 
 static void lane_private(struct accel_ep_lane *lane, uint8_t *base, const struct accel_ep_layout *l)
 {
 	lane->window = base + l->window;
-	lane->dest = (int32_t *)(base + l->dest);
 	lane->weights = (float *)(base + l->weights);
 	lane->send_count = (uint32_t *)(base + l->send_count);
-	lane->send_offset = (uint32_t *)(base + l->send_offset);
 	lane->send_entries = (uint32_t *)(base + l->send_entries);
-	lane->next = (uint32_t *)(base + l->next);
-	lane->stamp = (uint32_t *)(base + l->stamp);
+	lane->token_choices = (uint64_t *)(base + l->token_choices);
+	lane->slot = (uint32_t *)(base + l->slot);
+	lane->entry = (uint32_t *)(base + l->entry);
+	lane->owner_offset = (uint32_t *)(base + l->owner_offset);
+	lane->owner = (uint32_t *)(base + l->owner);
+	lane->owner_choices = (uint64_t *)(base + l->owner_choices);
 	lane->row = (const void **)(base + l->row);
 	lane->scale = (const float **)(base + l->scale);
+	lane->choices = (uint64_t *)(base + l->choices);
 	lane->src_rank = (int32_t *)(base + l->src_rank);
 	lane->src_token = (int32_t *)(base + l->src_token);
 	lane->topk_idx = (int32_t *)(base + l->topk_idx);

@@ -23,9 +23,9 @@ struct gather {
 	uint32_t index; /* of the lane */
 	enum accel_way way;
 	accel_ep_arrived_fn *arrived;
-	int64_t begun_ns;
-	int first;	 /* lowest peer that is missing, -1: none */
-	int failed_rank; /* with failed: the peer that cannot come */
+	int64_t begun_ns; /* 0: all were there at the first look, and the clock was not read */
+	int first;	  /* lowest peer that is missing, -1: none */
+	int failed_rank;  /* with failed: the peer that cannot come */
 	int failed;
 	uint64_t left_round;
 };
@@ -94,7 +94,9 @@ static int fail_peer(struct gather *g)
 
 static void note_wait(struct gather *g, int peer)
 {
-	accel_ep_count(&g->ep->peer_wait_ns[peer], (uint64_t)(accel_now_ns() - g->begun_ns));
+	if (g->begun_ns)
+		accel_ep_count(&g->ep->peer_wait_ns[peer],
+			       (uint64_t)(accel_now_ns() - g->begun_ns));
 }
 
 /*
@@ -140,11 +142,19 @@ static void poll_peer(struct gather *g, int peer, int64_t sleep_ns)
 		g->first = peer;
 }
 
-/* One look at all that are missing. */
+/*
+ * One look at all that are missing. This rank's own rows are landed first, by all ranks at the same
+ * time: cores that copy from each other just then are slower by half (2 x 8 rows of 14 KiB: 7 us
+ * against 10).
+ */
 static void poll_all(struct gather *g)
 {
+	int self = g->ep->group->rank;
+
 	g->first = -1;
 	g->failed = 0;
+	if (!g->lane->peer[self].arrived[g->way])
+		poll_peer(g, self, 0);
 	for (int p = 0; p < g->ep->group->world; p++)
 		if (!g->lane->peer[p].arrived[g->way] && !accel_ep_is_masked(g->ep, p))
 			poll_peer(g, p, 0);
@@ -228,19 +238,22 @@ static int not_yet(struct gather *g)
 
 static int gather(struct gather *g, int64_t timeout_ns)
 {
-	int64_t deadline_ns;
+	int64_t deadline_ns = 0;
 	int rc;
 
-	if (__builtin_add_overflow(g->begun_ns, timeout_ns, &deadline_ns))
-		deadline_ns = INT64_MAX;
 	for (unsigned looks = 1;; looks++) {
 		if (atomic_load_explicit(&g->ep->aborted, memory_order_acquire))
 			return fail(g, -ECANCELED, -1, "aborted");
 		poll_all(g);
+		if (!g->failed && g->first < 0)
+			return 0;
+		if (looks == 1) {
+			g->begun_ns = accel_now_ns();
+			if (__builtin_add_overflow(g->begun_ns, timeout_ns, &deadline_ns))
+				deadline_ns = INT64_MAX;
+		}
 		if (g->failed)
 			rc = settle_failure(g);
-		else if (g->first < 0)
-			return 0;
 		else if (!timeout_ns)
 			rc = not_yet(g);
 		else
@@ -259,10 +272,11 @@ int accel_ep_gather(struct accel_ep *ep, uint32_t lane, enum accel_way way, int6
 		.index = lane,
 		.way = way,
 		.arrived = arrived,
-		.begun_ns = accel_now_ns(),
 	};
 	int rc = gather(&g, timeout_ns < 0 ? ep->local.timeout_ns : timeout_ns);
 
+	if (!g.begun_ns)
+		return rc;
 	for (int p = 0; p < ep->group->world; p++)
 		if (!g.lane->peer[p].arrived[way] && !accel_ep_is_masked(ep, p))
 			note_wait(&g, p);
