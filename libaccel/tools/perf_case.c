@@ -266,11 +266,17 @@ static void combine(struct side *s, enum perf_method m)
 	     "accel_ep_combine");
 }
 
+/* This rank's own rows first, so that the ranks do not all begin with the memory of rank 0. */
 static void run_experts(struct side *s, enum perf_method m, const struct accel_ep_recv *recv)
 {
-	for (uint32_t n = 0; n < recv->rows; n++)
+	uint32_t n = recv->rank_offset[s->self->rank];
+
+	for (uint32_t done = 0; done < recv->rows; done++, n++) {
+		if (n == recv->rows)
+			n = 0;
 		perf_identity(s->c, s->ops, recv->row[n], recv->scale ? recv->scale[n] : NULL,
 			      s->y[m] + (size_t)n * s->c->hidden);
+	}
 }
 
 static uint32_t result_rows(const struct side *s, const struct accel_ep_recv *recv)
