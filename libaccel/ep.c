@@ -239,7 +239,7 @@ static int prepare(struct accel_ep *ep, uint32_t hidden, uint32_t topk, uint32_t
 	if (getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) != sizeof(ep->incarnation))
 		return FAIL(-EIO, "no random number for the incarnation");
 	return accel_ep_layout_init(&ep->layout, ep->group->rank, ep->group->world, &ep->shape,
-				    tables);
+				    ep->local.output_rows, tables);
 }
 
 int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, uint32_t experts,
@@ -322,7 +322,7 @@ int accel_ep_size_get(int rank, int world, uint32_t hidden, uint32_t topk, uint3
 		return rc;
 	if (rank < 0 || rank >= world)
 		return FAIL(-EINVAL, "rank is %d, not within 0..%d", rank, world - 1);
-	rc = accel_ep_layout_init(&layout, rank, world, &shape, tables);
+	rc = accel_ep_layout_init(&layout, rank, world, &shape, local.output_rows, tables);
 	if (rc)
 		return rc;
 	sizes_from_layout(&layout, &sizes);

@@ -40,7 +40,7 @@ struct accel_ep_shape {
 
 /* Local choices, after defaults. */
 struct accel_ep_local {
-	uint32_t on_timeout, spin_us, huge;
+	uint32_t on_timeout, spin_us, huge, output_rows;
 	int64_t timeout_ns;
 };
 
@@ -195,7 +195,8 @@ int accel_ep_compare(int rank, const struct accel_ep_shape *mine, const int32_t 
 
 /* ep_layout.c */
 int accel_ep_layout_init(struct accel_ep_layout *layout, int rank, int world,
-			 const struct accel_ep_shape *shape, const int32_t *expert_rank);
+			 const struct accel_ep_shape *shape, uint32_t output_rows,
+			 const int32_t *expert_rank);
 void accel_ep_lane_init(struct accel_ep *ep, uint32_t lane);
 /* shm.c: what the board takes at the window's start */
 size_t accel_board_bytes(int world, uint32_t lanes);

@@ -116,7 +116,8 @@ static void lay_tables(struct accel_ep_layout *l, const struct accel_ep_shape *s
 }
 
 int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
-			 const struct accel_ep_shape *s, const int32_t *expert_rank)
+			 const struct accel_ep_shape *s, uint32_t output_rows,
+			 const int32_t *expert_rank)
 {
 	struct cursor shared = {0}, private = {0}, tables = {0};
 	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT, overflow;
@@ -129,7 +130,9 @@ int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
 	l->sends_max = (uint64_t)s->tokens_max * min_u32(s->topk, (uint32_t)world);
 	l->terms_max = by_expert ? (uint64_t)s->tokens_max * s->topk : l->sends_max;
 	l->entries_max = l->rows_max * s->topk;
-	l->output_rows = l->rows_max * (by_expert ? min_u32(s->topk, l->experts_local) : 1);
+	l->output_rows = output_rows ? output_rows
+				     : l->rows_max *
+					       (by_expert ? min_u32(s->topk, l->experts_local) : 1);
 	lay_shared(l, s, &shared);
 	lay_private(l, s, (uint32_t)world, &private);
 	lay_tables(l, s, (uint32_t)world, &tables);

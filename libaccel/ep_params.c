@@ -140,6 +140,8 @@ int accel_ep_params(int world, uint32_t hidden, uint32_t topk, uint32_t experts,
 	for (unsigned i = 0; i < sizeof(opts.reserved) / sizeof(*opts.reserved); i++)
 		if (opts.reserved[i])
 			return FAIL(-EINVAL, "struct accel_ep_opts: reserved[%u] is not 0", i);
+	if (opts.reserved0)
+		return FAIL(-EINVAL, "struct accel_ep_opts: reserved0 is not 0");
 	if (world < 1 || world > ACCEL_RANKS_MAX)
 		return FAIL(-EINVAL, "world is %d, not within 1..%d", world, ACCEL_RANKS_MAX);
 
@@ -155,7 +157,13 @@ int accel_ep_params(int world, uint32_t hidden, uint32_t topk, uint32_t experts,
 		.quant = or_default(opts.quant, ACCEL_QUANT_DIV),
 		.lanes = or_default(opts.lanes, 2),
 	};
-	*local = (struct accel_ep_local){opts.on_timeout, opts.spin_us, opts.huge, opts.timeout_ns};
+	*local = (struct accel_ep_local){
+		.on_timeout = opts.on_timeout,
+		.spin_us = opts.spin_us,
+		.huge = opts.huge,
+		.output_rows = opts.output_rows,
+		.timeout_ns = opts.timeout_ns,
+	};
 	rc = check_shape(shape, local);
 	return rc ? rc : place(world, experts, &opts, expert_rank, expert_slot);
 }

@@ -55,6 +55,7 @@ static const struct option options[] = {
 	{"on_timeout", IN_EP(on_timeout), CHOICES(on_timeouts)},
 	{"spin_us", IN_EP(spin_us), .form = NUMBER, .max = UINT32_MAX},
 	{"huge", IN_EP(huge), CHOICES(huges)},
+	{"output_rows", IN_EP(output_rows), .form = NUMBER, .max = UINT32_MAX},
 };
 
 #define OPTIONS (sizeof(options) / sizeof(*options))

@@ -171,7 +171,8 @@ TEST(ep_create, refuses_bad_options)
 	CHECK_OPTION(on_timeout, 2, "on_timeout");
 	CHECK_OPTION(huge, 3, "huge");
 	CHECK_OPTION(reserved[0], 1, "reserved");
-	CHECK_OPTION(reserved[7], 1, "reserved");
+	CHECK_OPTION(reserved[6], 1, "reserved");
+	CHECK_OPTION(reserved0, 1, "reserved0");
 	CHECK_OPTION(expert_rank, ranks[0], "expert_rank");
 	CHECK_OPTION(expert_rank, ranks[1], "expert_rank");
 	for (unsigned i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {

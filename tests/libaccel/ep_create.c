@@ -466,3 +466,27 @@ TEST(ep_info, agrees_with_the_size_query_on_every_rank)
 		ranks_run(&opts, describe);
 	}
 }
+
+/* R1 on 32 ranks of 128 tokens each, one lane of FP8 rows: what a rank gives for it, all in all. */
+TEST(ep_size, stays_below_105_mib_a_lane_at_32_ranks)
+{
+	static const uint32_t receives[] = {ACCEL_RECEIVE_IN_PLACE, ACCEL_RECEIVE_LANDED};
+	struct accel_ep_opts opts = {
+		.size = sizeof(opts), .dtype = ACCEL_DTYPE_FP8_E4M3, .lanes = 1};
+	struct accel_ep_sizes sizes = {.size = sizeof(sizes)};
+
+	for (int i = 0; i < 4; i++) {
+		opts.receive = receives[i % 2];
+		opts.combine_input = i / 2 ? ACCEL_COMBINE_EXPERT : ACCEL_COMBINE_RANK;
+		opts.output_rows = i / 2 ? 32 * 128 : 0; /* four times what a balanced round has */
+		CHECK_EQ(accel_ep_size_get(31, 32, 7168, 8, 256, 128, &opts, &sizes), 0);
+		CHECK(sizes.total_bytes <= UINT64_C(105) << 20);
+		CHECK_EQ(sizes.recv_bytes,
+			 opts.receive == ACCEL_RECEIVE_LANDED ? UINT64_C(32) * 128 * 7392 : 0);
+		CHECK_EQ(sizes.output_bytes, UINT64_C(32) * 128 * 2 * 7168);
+	}
+	opts.dtype = ACCEL_DTYPE_BF16;
+	opts.receive = ACCEL_RECEIVE_IN_PLACE;
+	CHECK_EQ(accel_ep_size_get(31, 32, 7168, 8, 256, 128, &opts, &sizes), 0);
+	CHECK_EQ(sizes.recv_bytes, 0);
+}

@@ -182,6 +182,30 @@ TEST(expand, refuses_bad_arguments_and_says_what_it_needs)
 	solo_close(&s);
 }
 
+TEST(combine_begin, wants_a_buffer_for_more_results_than_output_rows)
+{
+	struct accel_ep_opts opts = {.size = sizeof(opts), .output_rows = TOKENS / 2};
+	struct accel_ep_output output = {.size = sizeof(output)};
+	struct accel_ep_recv recv = {.size = sizeof(recv)};
+	struct accel_ep_result result = {.size = sizeof(result)};
+	struct solo s;
+
+	if (solo_open(&s, &opts)) {
+		CHECK_EQ(accel_ep_output_get(s.ep, 0, &output), 0);
+		CHECK_EQ(output.rows_max, TOKENS / 2);
+		CHECK_EQ(accel_ep_dispatch(s.ep, 0, &s.input, -1, &recv), 0);
+		CHECK_EQ(accel_ep_combine_begin(s.ep, 0, NULL), -EINVAL);
+		error_says(s.ep, -EINVAL, "bring a buffer");
+		result.y = s.out; /* would be staged there */
+		CHECK_EQ(accel_ep_combine_begin(s.ep, 0, &result), -EINVAL);
+		result.y = s.x; /* in a buffer */
+		CHECK_EQ(accel_ep_combine_begin(s.ep, 0, &result), 0);
+		CHECK_EQ(accel_ep_combine_end(s.ep, 0, -1, s.out, 0, NULL), 0);
+		CHECK(!memcmp(s.out, s.x, sizeof(s.out)));
+	}
+	solo_close(&s);
+}
+
 TEST(output_get, refuses_bad_arguments)
 {
 	struct accel_ep_output output = {.size = sizeof(output)};

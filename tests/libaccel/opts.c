@@ -72,7 +72,7 @@ TEST(opts, every_ep_name_sets_its_field)
 
 	REQUIRE_EQ(
 		ep_read("dtype=fp8,receive=landed,combine_input=expert,quant=ue8m0,lanes=4,on_timeout=mask,"
-			"spin_us=4294967295,huge=need",
+			"spin_us=4294967295,huge=need,output_rows=17",
 			&opts),
 		0);
 	CHECK_EQ(opts.dtype, ACCEL_DTYPE_FP8_E4M3);
@@ -82,6 +82,7 @@ TEST(opts, every_ep_name_sets_its_field)
 	CHECK_EQ(opts.lanes, 4);
 	CHECK_EQ(opts.on_timeout, ACCEL_ON_TIMEOUT_MASK);
 	CHECK_EQ(opts.spin_us, UINT32_MAX);
+	CHECK_EQ(opts.output_rows, 17);
 	CHECK_EQ(opts.huge, ACCEL_HUGE_NEED);
 	CHECK_EQ(opts.timeout_ns, 0);
 	CHECK_EQ(

@@ -146,10 +146,16 @@ struct accel_ep_opts {
 	const int32_t *expert_rank;
 	/* =  [E] its index at the owner, each 0..count-1 once; NULL: ascending id */
 	const int32_t *expert_slot;
-	int64_t timeout_ns;   /* of waits that name none; <= 0: the group's */
-	uint32_t spin_us;     /* a wait spins, or yields a shared core, before it sleeps; 0: 50 */
-	uint32_t huge;	      /* enum accel_huge, for the context's own memory */
-	uint64_t reserved[8]; /* must be 0 */
+	int64_t timeout_ns; /* of waits that name none; <= 0: the group's */
+	uint32_t spin_us;   /* a wait spins, or yields a shared core, before it sleeps; 0: 50 */
+	uint32_t huge;	    /* enum accel_huge, for the context's own memory */
+	/*
+	 * rows of the lane's own y; 0: enough for any round without duplicate ids, which in an EXPERT
+	 * context is most of the memory. A round with more results needs a buffer of the caller's.
+	 */
+	uint32_t output_rows;
+	uint32_t reserved0;
+	uint64_t reserved[7]; /* must be 0 */
 };
 
 /**
@@ -315,7 +321,7 @@ struct accel_ep_output {
 	size_t size;
 	void *y; /* [rows_max,H] bf16, dense, reached by peers without a copy */
 	/*
-	 * RANK: R x tokens_max; EXPERT: x min(K, local experts), so that a round with duplicate ids or
+	 * the option output_rows; else RANK: R x tokens_max; EXPERT: x min(K, local experts), so that a round with duplicate ids or
 	 * padding may need a buffer of the caller's
 	 */
 	uint64_t rows_max;
