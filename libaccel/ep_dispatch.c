@@ -13,6 +13,8 @@
 #include <kernels.h>
 #include <string.h>
 
+#define RECORDS_AHEAD 6 /* fetched while one is read: another core holds them */
+
 /* ---- the source ---- */
 
 static int fail(struct accel_ep *ep, uint32_t lane, int code, const char *text)
@@ -475,6 +477,8 @@ static int list_peer(struct accel_ep *ep, struct accel_ep_lane *lane, int peer, 
 		const struct accel_ep_record *record = accel_ep_record(ep, a->records, slot);
 		uint32_t token = *(const volatile uint32_t *)&record->token;
 
+		__builtin_prefetch((const uint8_t *)record +
+				   RECORDS_AHEAD * ep->layout.record_bytes);
 		if (token >= tokens || list_choices(ep, lane, record, n))
 			return -EPROTO;
 		list_row(ep, lane, peer, slot, token, n);

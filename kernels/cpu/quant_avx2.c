@@ -19,7 +19,8 @@
 enum {
 	UNBIAS = 0x10000 - ((127 + 20 - 6) << 3),
 	AMAX_FAST = (127 + 96) << 23, /* 2^96 */
-	BLOCKS = 16,		      /* whose amax is found before the first is encoded */
+	BLOCKS = 16,		      /* measured before the first of them is encoded */
+	FETCH_BYTES = 2048,	      /* that codes are ahead */
 };
 
 /*
@@ -208,6 +209,12 @@ static void measure(const struct k_quant *quant, const void *x, uint32_t count, 
 	}
 }
 
+/* A peer may have read the codes that were there: its copy of the line is asked back early. */
+AVX2_INLINE void fetch_to_write(uint8_t *at)
+{
+	__asm__ volatile("prefetchw %0" : : "m"(*at));
+}
+
 static __attribute__((noinline)) void encode_block_exact(const uint16_t *x, uint8_t *codes,
 							 struct factor by)
 {
@@ -218,6 +225,8 @@ static void encode_blocks_bf16(const uint16_t *x, uint8_t *codes, uint32_t count
 			       const struct block *block)
 {
 	for (uint32_t i = 0; i < count; i++, x += K_BLOCK, codes += K_BLOCK) {
+		fetch_to_write(codes + FETCH_BYTES);
+		fetch_to_write(codes + FETCH_BYTES + 64);
 		if (block[i].by.exact)
 			encode_block_exact(x, codes, block[i].by);
 		else
