@@ -19,11 +19,22 @@ struct accel_group {
 	bool oversubscribed; /* more ranks on this host than cores this process may use */
 };
 
-/*
- * Exchange one equal-sized message with every peer: send mine, collect theirs (all[r * bytes]; mine
- * too). Used at set-up. Errors name the ranks not heard from and go to obj. -ETIMEDOUT,
- * -ECONNRESET, -EPROTO. timeout_ns: for the whole call; < 0 the group's default.
- */
+/* group_exchange.c: one equal-sized message to and from each of a set of ranks; used at set-up. */
+struct accel_exchange {
+	struct accel_channel *const *channel; /* [world]; NULL: the group's */
+	const uint64_t *with;		      /* set of ranks; NULL: all others */
+	struct accel_object *obj; /* errors, which name the ranks not heard from, go there */
+	uint32_t type;
+	uint64_t tag;
+	const void *mine;
+	size_t bytes;
+	void *all;	    /* [r * bytes] rank r's message, and mine; of others untouched */
+	int64_t timeout_ns; /* for the whole call; < 0 the group's default */
+};
+
+/* -ETIMEDOUT, -ECONNRESET, -EPROTO, -ENOMEM. */
+int accel_exchange(struct accel_group *group, const struct accel_exchange *what);
+/* The same with all ranks. */
 int accel_group_exchange(struct accel_group *group, struct accel_object *obj, uint32_t type,
 			 uint64_t tag, const void *mine, size_t bytes, void *all,
 			 int64_t timeout_ns);
