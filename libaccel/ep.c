@@ -236,8 +236,11 @@ static int prepare(struct accel_ep *ep, uint32_t hidden, uint32_t topk, uint32_t
 		return rc;
 	if (ep->local.timeout_ns <= 0)
 		ep->local.timeout_ns = ep->group->timeout_ns;
-	if (getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) != sizeof(ep->incarnation))
-		return FAIL(-EIO, "no random number for the incarnation");
+	do
+		if (getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) !=
+		    sizeof(ep->incarnation))
+			return FAIL(-EIO, "no random number for the incarnation");
+	while (ep->incarnation < ACCEL_INCARNATION_MIN);
 	return accel_ep_layout_init(&ep->layout, ep->group->rank, ep->group->world, &ep->shape,
 				    ep->local.output_rows, tables);
 }

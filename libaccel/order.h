@@ -10,9 +10,9 @@
  *   sleep   reader: asleep + 1, then round (both seq_cst), then FUTEX_WAIT, which compares round again
  *           in the kernel; writer: round, then asleep (both seq_cst), FUTEX_WAKE if it is not zero.
  *           One of the two sees the other's store.
- *   fence   owner: masked = 1, fence, then it may write its rows; reader: reads rows, fence, loads
- *           masked: if a row it read was new, masked is 1 and the sum is thrown away (a seqlock whose
- *           counter only goes up once).
+ *   fence   owner: admits = none, fence, then it may write its rows; reader: reads rows, fence, loads
+ *           admits: if a row it read was new, admits is no longer the reader's incarnation and the
+ *           sum is thrown away (a seqlock whose counter never comes back to what it was).
  */
 #ifndef ACCEL_ORDER_H
 #define ACCEL_ORDER_H
@@ -30,13 +30,23 @@ static inline uint32_t accel_load_acquire(const _Atomic uint32_t *word)
 	return atomic_load_explicit(word, memory_order_acquire);
 }
 
+static inline uint64_t accel_load_acquire_64(const _Atomic uint64_t *word)
+{
+	return atomic_load_explicit(word, memory_order_acquire);
+}
+
 static inline void accel_store_release(_Atomic uint32_t *word, uint32_t value)
 {
 	atomic_store_explicit(word, value, memory_order_release);
 }
 
+static inline void accel_store_release_64(_Atomic uint64_t *word, uint64_t value)
+{
+	atomic_store_explicit(word, value, memory_order_release);
+}
+
 /*
- * Rows before it are read, or masked is stored, before anything after it. ThreadSanitizer knows no
+ * Rows before it are read, or admits is stored, before anything after it. ThreadSanitizer knows no
  * fences: there it is the bare instruction, since nothing but the seqlock of masks rests on it.
  */
 static inline void accel_fence(void)

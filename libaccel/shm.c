@@ -14,6 +14,12 @@
  * next round's: that round begins only when this rank has ended the combine before, so p has read
  * it (DISPATCH: p's combine proves it; COMBINE: p's next dispatch, which this rank has waited for,
  * proves it).
+ *
+ * admits of the block for peer p says which incarnation of p may read this rank's memory. p itself
+ * learns it in connect(), before it begins a round, and after every sum it asks: is this still me?
+ * The owner changes the word before it reuses what p might be reading, and it never holds an
+ * incarnation again that it has let go of (they are random): whatever a reader missed in between, it
+ * cannot find its own.
  */
 #include "ep.h"
 #include "order.h"
@@ -37,13 +43,11 @@ struct board_head {
 	uint64_t pad1[2];
 };
 
-#define MASKED 1u /* by the owner */
-#define LEFT 2u	  /* the owner left, and the peer did not end its reading in time */
-
 struct board_peer {
-	_Atomic uint32_t masked; /* what the peer reads may be torn: MASKED, or LEFT */
+	/* The incarnation of the peer that may read here, else ACCEL_ADMITS_NONE or _LEFT. */
+	_Atomic uint64_t admits;
 	_Atomic uint32_t asleep; /* threads of the owner that sleep until the peer signals */
-	uint32_t pad[14];
+	uint32_t pad[13];
 };
 
 struct board_line {
@@ -140,8 +144,8 @@ static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uin
 				  "rank %d's window cannot be mapped", peer);
 	board = (struct board_head *)window->addr;
 	if (window->bytes < accel_board_bytes(t->world, t->lanes) || board->magic != BOARD_MAGIC ||
-	    board->incarnation != incarnation || board->world != (uint32_t)t->world ||
-	    board->lanes != t->lanes) {
+	    incarnation < ACCEL_INCARNATION_MIN || board->incarnation != incarnation ||
+	    board->world != (uint32_t)t->world || board->lanes != t->lanes) {
 		accel_region_put(window);
 		return accel_fail(NULL, -EPROTO, &where,
 				  "rank %d's window does not begin with the board it announced",
@@ -149,6 +153,7 @@ static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uin
 	}
 	t->peer[peer].window = window;
 	t->peer[peer].board = board;
+	accel_store_release_64(&board_peer(t->board, t->lanes, peer)->admits, incarnation);
 	return 0;
 }
 
@@ -218,6 +223,12 @@ static void sleep_on(struct accel_transport *t, int peer, const _Atomic uint32_t
 	atomic_fetch_sub(&own->asleep, 1);
 }
 
+/* What the peer's board says to this rank. */
+static uint64_t admits(const struct accel_transport *t, int peer)
+{
+	return accel_load_acquire_64(&board_peer(t->peer[peer].board, t->lanes, t->rank)->admits);
+}
+
 /*
  * left is loaded before round: a peer signals, then leaves, so a signal is never missed in favour
  * of a goodbye.
@@ -227,12 +238,14 @@ static int look(struct accel_transport *t, int peer, const struct board_line *li
 {
 	struct board_head *board = t->peer[peer].board;
 	bool left = accel_load_acquire(&board->left);
+	uint64_t admitted;
 
 	if (accel_load_acquire(&line->round) == round) {
 		*signal = line->signal;
 		return 1;
 	}
-	if (accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked) == MASKED)
+	admitted = admits(t, peer);
+	if (admitted != t->ep->incarnation && admitted != ACCEL_ADMITS_LEFT)
 		return -ESTALE;
 	if (!left)
 		return 0;
@@ -249,11 +262,13 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 	int rc;
 
 	if (way == ACCEL_WAY_DONE) {
-		uint32_t masked;
+		uint64_t admitted;
 
 		accel_fence();
-		masked = accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked);
-		return masked == LEFT ? -ESHUTDOWN : masked ? -ESTALE : 0;
+		admitted = admits(t, peer);
+		if (admitted == t->ep->incarnation)
+			return 0;
+		return admitted == ACCEL_ADMITS_LEFT ? -ESHUTDOWN : -ESTALE;
 	}
 	line = board_line(board, t->lanes, t->rank, lane, way);
 	rc = look(t, peer, line, lane, round, signal);
@@ -278,8 +293,7 @@ static bool is_read_by(struct accel_transport *t, int peer)
 	struct board_head *board = t->peer[peer].board;
 
 	if (peer == t->rank || !board || accel_load_acquire(&t->peer[peer].closed) ||
-	    accel_load_acquire(&board->left) ||
-	    accel_load_acquire(&board_peer(board, t->lanes, t->rank)->masked))
+	    accel_load_acquire(&board->left) || admits(t, peer) != t->ep->incarnation)
 		return false;
 	for (uint32_t lane = 0; lane < t->lanes; lane++) {
 		uint32_t sent = (uint32_t)t->ep->lane[lane].combined;
@@ -290,9 +304,9 @@ static bool is_read_by(struct accel_transport *t, int peer)
 	return false;
 }
 
-static void fence_off(struct accel_transport *t, int peer, uint32_t why)
+static void fence_off(struct accel_transport *t, int peer, uint64_t why)
 {
-	accel_store_release(&board_peer(t->board, t->lanes, peer)->masked, why);
+	accel_store_release_64(&board_peer(t->board, t->lanes, peer)->admits, why);
 	accel_fence();
 	accel_store_release(&t->peer[peer].closed, 1);
 }
@@ -315,14 +329,14 @@ static void say_goodbye(struct accel_transport *t)
 			accel_futex_wait(&t->peer[p].board->left, 0, GOODBYE_SLICE_NS);
 		/* Too slow: what it reads from now on may be anything, and it must know. */
 		if (is_read_by(t, p))
-			fence_off(t, p, LEFT);
+			fence_off(t, p, ACCEL_ADMITS_LEFT);
 	}
 }
 
 static void shm_close(struct accel_transport *t, int peer)
 {
 	if (peer >= 0) {
-		fence_off(t, peer, MASKED);
+		fence_off(t, peer, ACCEL_ADMITS_NONE);
 		return;
 	}
 	if (!accel_object_is_inherited(&t->ep->obj))

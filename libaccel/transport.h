@@ -29,6 +29,11 @@ enum accel_way {
 
 #define ACCEL_POLL_ALIVE (-1)
 
+/* Whom an owner lets read its memory: one incarnation of the peer, or nobody and why. */
+#define ACCEL_ADMITS_NONE 0 /* masked, or not met yet */
+#define ACCEL_ADMITS_LEFT 1 /* the owner left, and the peer did not end its reading in time */
+#define ACCEL_INCARNATION_MIN 2
+
 /*
  * What a signal says, in both directions; all offsets in bytes. Read from shared memory once, then
  * checked. dispatch: count rows for this peer; their records (ep_layout.h) are at meta in the

@@ -90,12 +90,13 @@ static uint64_t map_words(const struct accel_ep_lane *lane)
 	return count;
 }
 
-/* One lie that suits the way: a signal, a record or map word, rarely the round, masked or left. */
+/* One lie that suits the way: a signal, a record or map word, rarely the round, admits or left. */
 static void lie_once(struct side *s, enum accel_way way)
 {
 	struct accel_ep_lane *lane = &s->ep->lane[0];
 	const uint64_t records = (uint64_t)lane->send_count[VICTIM] * s->ep->layout.record_bytes /
 				 4;
+	const uint64_t *admits;
 
 	switch (tap_random_below(&s->random, 32)) {
 	case 0:
@@ -103,7 +104,9 @@ static void lie_once(struct side *s, enum accel_way way)
 			     (uint32_t)lie(&s->random, lane->round, 9));
 		break;
 	case 1:
-		atomic_store(board_peer(s->ep, VICTIM), (uint32_t)tap_random_below(&s->random, 2));
+		admits = (const uint64_t[]){s->admitted, s->admitted, ACCEL_ADMITS_NONE,
+					    ACCEL_ADMITS_LEFT};
+		atomic_store(board_admits(s->ep, VICTIM), admits[tap_random_below(&s->random, 4)]);
 		break;
 	case 2:
 		atomic_store((_Atomic uint32_t *)(s->ep->window->addr + 24),
@@ -271,7 +274,7 @@ static bool victim_sums(struct side *s)
 {
 	int rc = accel_ep_combine_begin(s->ep, 0, NULL);
 
-	if (rc && (!mask_liar(s, rc) || !CHECK_EQ(rc, -ESTALE) ||
+	if (rc && (!mask_liar(s, rc) || !CHECK(rc == -ESTALE || rc == -ESHUTDOWN) ||
 		   !CHECK_EQ(accel_ep_combine_begin(s->ep, 0, NULL), 0)))
 		return false;
 	ranks_await(s->ctx, LIAR_COMBINED, s->number);
@@ -312,6 +315,7 @@ static bool lied_to(struct side *s, uint32_t context, bool socket)
 	if (ok && s->rank == LIAR) {
 		ok = CHECK_EQ(accel_channel_share(s->group->channel[VICTIM], s->x->region, LONG_NS),
 			      0);
+		s->admitted = atomic_load(board_admits(s->ep, VICTIM));
 		atomic_store(&area->x_region, s->x->region->id);
 		atomic_store(&area->victim_masked, 0);
 	}

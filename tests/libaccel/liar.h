@@ -47,12 +47,12 @@ struct side {
 	struct accel_buffer *x;
 	uint16_t out[TOKENS * HIDDEN];
 	int32_t ids[TOKENS * TOPK];
-	uint64_t random;
-	uint32_t number; /* of the round, over all contexts of a run */
+	uint64_t random, admitted; /* the victim's incarnation, as the liar's board has it */
+	uint32_t number;	   /* of the round, over all contexts of a run */
 };
 
 /* shm.c's board, in words that anybody may write who owns the window. */
-static inline _Atomic uint32_t *board_peer(struct accel_ep *ep, int peer)
+static inline _Atomic uint64_t *board_admits(struct accel_ep *ep, int peer)
 {
 	return (void *)(ep->window->addr + 64 +
 			(size_t)peer * (64 + 128 * (size_t)ep->shape.lanes));
@@ -61,7 +61,7 @@ static inline _Atomic uint32_t *board_peer(struct accel_ep *ep, int peer)
 static inline struct accel_signal *line_signal(struct accel_ep *ep, int peer, uint32_t lane,
 					       enum accel_way way)
 {
-	return (void *)((uint8_t *)board_peer(ep, peer) + 64 + 64 * (2 * lane + way));
+	return (void *)((uint8_t *)board_admits(ep, peer) + 64 + 64 * (2 * lane + way));
 }
 
 static inline _Atomic uint32_t *line_round(struct accel_ep *ep, int peer, uint32_t lane,
