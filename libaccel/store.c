@@ -14,6 +14,15 @@
 
 #define RESOLVE_RETRY_MS 100
 
+const char *store_host_text(const struct store *store, char *text, size_t room)
+{
+	if (store->opts->host >= 0)
+		snprintf(text, room, "rank %d", store->opts->host);
+	else
+		snprintf(text, room, "the lowest rank that lets others join");
+	return text;
+}
+
 static int fail_disagree(const struct store *store, const struct store_reply *reply)
 {
 	static const char *const fields[] = {
@@ -22,6 +31,7 @@ static int fail_disagree(const struct store *store, const struct store_reply *re
 		[STORE_FIELD_BLOB] = "member size in bytes",
 	};
 	struct accel_failure where = {.rank = reply->rank, .phase = ACCEL_PHASE_CREATE, .lane = -1};
+	char host[64];
 
 	if (reply->rank < 0 || reply->rank >= ACCEL_RANKS_MAX)
 		where.rank = -1;
@@ -36,12 +46,13 @@ static int fail_disagree(const struct store *store, const struct store_reply *re
 			NULL, -EPROTO, &where,
 			"ranks of group \"%s\" disagree about something this version does not know",
 			store->opts->name);
-	return accel_fail(
-		NULL, -EPROTO, &where,
-		"ranks of group \"%s\" disagree: %s is %llu on rank %d and %llu on rank 0; "
-		"it must be equal on all ranks",
-		store->opts->name, fields[reply->field], (unsigned long long)reply->theirs,
-		where.rank, (unsigned long long)reply->ours);
+	return accel_fail(NULL, -EPROTO, &where,
+			  "ranks of group \"%s\" disagree: %s is %llu on rank %d and %llu on %s; "
+			  "it must be equal on all ranks",
+			  store->opts->name, fields[reply->field],
+			  (unsigned long long)reply->theirs, where.rank,
+			  (unsigned long long)reply->ours,
+			  store_host_text(store, host, sizeof(host)));
 }
 
 int store_verdict(const struct store *store, const struct store_reply *reply)
@@ -53,14 +64,18 @@ int store_verdict(const struct store *store, const struct store_reply *reply)
 	if (reply->kind == STORE_DISAGREE)
 		return fail_disagree(store, reply);
 	where.rank = accel_ranks_first(reply->missing);
+	if (where.rank < 0) /* the host itself, whose rank one that joins does not know */
+		store_host_text(store, ranks, sizeof(ranks));
+	else
+		accel_ranks_text(reply->missing, ranks, sizeof(ranks));
 	return accel_fail(
 		NULL, -ETIMEDOUT, &where,
 		"%s of group \"%s\" (%d ranks) did not come to %s port %d within %lld ms: "
-		"start every rank, with the same "
+		"start every rank%s, with the same "
 		"address, port and group name",
-		accel_ranks_text(reply->missing, ranks, sizeof(ranks)), store->opts->name,
-		store->opts->world, store->opts->addr, store->port,
-		(long long)(store->opts->timeout_ns / ACCEL_NS_PER_MS));
+		ranks, store->opts->name, store->opts->world, store->opts->addr, store->port,
+		(long long)(store->opts->timeout_ns / ACCEL_NS_PER_MS),
+		store->opts->joins ? " that joins, and call accel_group_join() on the others" : "");
 }
 
 void store_address_set_port(struct addrinfo *address, int port)
@@ -131,7 +146,7 @@ int accel_store_allgather(const struct accel_store_opts *opts, const void *mine,
 	rc = resolve(&store);
 	if (rc)
 		return rc;
-	rc = opts->rank ? store_client_run(&store) : store_server_run(&store);
+	rc = store_is_host(&store) ? store_server_run(&store) : store_client_run(&store);
 	freeaddrinfo(store.addresses);
 	if (!rc)
 		*port = store.port;

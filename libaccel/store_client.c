@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * The store's clients: find rank 0 among the ports and addresses, hand over a blob and wait for all
+ * The store's clients: find the host among the ports and addresses, hand over a blob and wait for all
  * of them.
  *
- * Rank 0 may come late, and whoever holds a port may be silent, close, or talk of other things:
+ * The host may come late, and whoever holds a port may be silent, close, or talk of other things:
  * each is given a short while, which doubles from round to round for the sake of far or busy
  * machines.
  */
@@ -127,7 +127,8 @@ static int await_result(struct store *store, int fd)
 	const char *own;
 	int rc;
 
-	accel_ranks_add(status.missing, 0);
+	if (store->opts->host >= 0)
+		accel_ranks_add(status.missing, store->opts->host);
 	for (;;) {
 		rc = wait_for(fd, POLLIN, earlier(next_ns, store->deadline_ns));
 		if (rc == -ETIMEDOUT && next_ns < store->deadline_ns) {
@@ -171,17 +172,19 @@ static int talk(struct store *store, int fd, int64_t patience_end_ns, const char
 	};
 	struct store_reply reply;
 
+	if (store->opts->joins)
+		memcpy(hello.magic, STORE_MAGIC_JOINS, sizeof(hello.magic));
 	memcpy(hello.name, store->opts->name, strlen(store->opts->name));
 	*why = "what listens there is no accel store";
 	if (send_whole(fd, &hello, sizeof(hello), patience_end_ns) ||
 	    recv_whole(fd, &reply, sizeof(reply), patience_end_ns) || !is_ours(&reply))
 		return STORE_NEXT;
-	*why = "the store there belongs to a group of another name";
+	*why = "the store there belongs to a group of another name, or has no place for this rank";
 	if (reply.kind == STORE_DISAGREE || reply.kind == STORE_MISSING)
 		return store_verdict(store, &reply);
-	if (reply.kind != STORE_WELCOME || !store->opts->rank)
+	if (reply.kind != STORE_WELCOME || store_is_host(store))
 		return STORE_NEXT;
-	*why = "rank 0 left before all ranks had come";
+	*why = "the host left before all ranks had come";
 	/* When this fails the server may still have said why. */
 	send_whole(fd, store->mine, store->bytes, store->deadline_ns);
 	return await_result(store, fd);
@@ -238,12 +241,17 @@ static int try_all(struct store *store, int64_t patience_ns, const char **told)
 
 int store_client_run(struct store *store)
 {
-	uint64_t missing[ACCEL_RANKS_WORDS] = {1};
-	struct accel_failure where = {
-		.rank = 0, .phase = ACCEL_PHASE_CREATE, .lane = -1, .missing = missing};
+	uint64_t missing[ACCEL_RANKS_WORDS] = {0};
+	struct accel_failure where = {.rank = store->opts->host,
+				      .phase = ACCEL_PHASE_CREATE,
+				      .lane = -1,
+				      .missing = missing};
 	int64_t patience_ns = PATIENCE_NS;
 	const char *told = NULL;
+	char host[64];
 
+	if (store->opts->host >= 0)
+		accel_ranks_add(missing, store->opts->host);
 	do {
 		int rc = try_all(store, patience_ns, &told);
 
@@ -254,10 +262,11 @@ int store_client_run(struct store *store)
 	} while (!accel_deadline_passed(store->deadline_ns));
 	return accel_fail(
 		NULL, -ETIMEDOUT, &where,
-		"rank 0 of group \"%s\" was not met at %s ports %d to %d within %lld ms (%s): "
-		"start it, and give all ranks the "
+		"%s of group \"%s\" was not met at %s ports %d to %d within %lld ms (%s): "
+		"%s, and give all ranks the "
 		"same address, port and group name",
-		store->opts->name, store->opts->addr, store->opts->port,
-		store->opts->port + ACCEL_STORE_PORTS - 1,
-		(long long)(store->opts->timeout_ns / ACCEL_NS_PER_MS), told);
+		store_host_text(store, host, sizeof(host)), store->opts->name, store->opts->addr,
+		store->opts->port, store->opts->port + ACCEL_STORE_PORTS - 1,
+		(long long)(store->opts->timeout_ns / ACCEL_NS_PER_MS), told,
+		store->opts->joins ? "call accel_group_join() there" : "start it");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * The store's server: rank 0 inside its own accel_store_allgather(), one poll loop, no thread.
+ * The store's server: the host inside its own accel_store_allgather(), one poll loop, no thread.
  *
  * Anybody may connect. Until a whole hello of this group has come, a connection is a stranger: it
  * has STRANGER_NS to say one, there are at most STRANGERS_MAX, the oldest makes room for a new one,
@@ -45,6 +45,7 @@ struct server {
 	struct conn *conns;
 	struct pollfd *pfds;
 	int count, room;
+	int due;			  /* blobs of a whole meeting */
 	int whole;			  /* blobs that are there, own one included */
 	uint64_t came[ACCEL_RANKS_WORDS]; /* ranks whose blob was there at some time */
 	struct store_reply refusal;	  /* kind 0: none yet */
@@ -83,16 +84,18 @@ static void conn_say(struct server *server, struct conn *conn, struct store_repl
 /* Those that never came; when all had come and some left again, those. */
 static void missing_ranks(const struct server *server, uint64_t *missing)
 {
-	int world = server->store->opts->world, never = 0;
+	const struct store *store = server->store;
+	int world = store->opts->world, never = 0;
 
 	for (int r = 0; r < world; r++) {
-		if (!accel_ranks_has(server->came, r)) {
+		if (!accel_ranks_has(server->came, r) && !store_is_absent(store, r)) {
 			accel_ranks_add(missing, r);
 			never++;
 		}
 	}
-	for (int r = 1; !never && r < world; r++)
-		accel_ranks_add(missing, r);
+	for (int r = 0; !never && r < world; r++)
+		if (r != store->opts->rank && !store_is_absent(store, r))
+			accel_ranks_add(missing, r);
 	for (int i = 0; !never && i < server->count; i++)
 		if (server->conns[i].whole)
 			accel_ranks_remove(missing, server->conns[i].rank);
@@ -101,7 +104,7 @@ static void missing_ranks(const struct server *server, uint64_t *missing)
 static int end_all(struct server *server, struct store_reply *reply)
 {
 	for (int i = 0; i < server->count; i++)
-		if (server->conns[i].rank > 0)
+		if (server->conns[i].rank >= 0)
 			conn_say(server, &server->conns[i], reply);
 	return store_verdict(server->store, reply);
 }
@@ -122,7 +125,7 @@ static int disagree(struct server *server, struct conn *conn, enum store_field f
 	accel_ranks_add(server->told, reply.rank);
 	conn_say(server, conn, &reply);
 	for (int i = 0; i < server->count; i++)
-		if (server->conns[i].rank > 0)
+		if (server->conns[i].rank >= 0)
 			accel_ranks_add(server->told, server->conns[i].rank);
 	return end_all(server, &reply);
 }
@@ -143,13 +146,16 @@ static int conn_hello(struct server *server, struct conn *conn)
 	const struct accel_store_opts *opts = server->store->opts;
 	const struct store_hello *hello = &conn->hello;
 	struct store_reply reply = {.kind = STORE_OTHER};
+	bool joins = !memcmp(hello->magic, STORE_MAGIC_JOINS, sizeof(hello->magic));
 
-	if (memcmp(hello->magic, STORE_MAGIC, sizeof(hello->magic)) ||
+	if ((!joins && memcmp(hello->magic, STORE_MAGIC, sizeof(hello->magic))) ||
 	    !memchr(hello->name, 0, sizeof(hello->name))) {
 		conn_close(server, conn);
 		return 0;
 	}
-	if (strcmp(hello->name, opts->name)) {
+	if (joins != opts->joins || strcmp(hello->name, opts->name) ||
+	    (hello->rank < (uint32_t)opts->world &&
+	     store_is_absent(server->store, (int)hello->rank))) {
 		conn_say(server, conn, &reply);
 		conn_close(server, conn);
 		return 0;
@@ -179,8 +185,8 @@ static int conn_hello(struct server *server, struct conn *conn)
 		else
 			return disagree(server, conn, STORE_FIELD_RANK, hello->rank, hello->rank);
 	}
-	if (!hello->rank)
-		return disagree(server, conn, STORE_FIELD_RANK, 0, 0);
+	if ((int)hello->rank == opts->rank)
+		return disagree(server, conn, STORE_FIELD_RANK, hello->rank, hello->rank);
 	conn->rank = (int)hello->rank;
 	conn->got = 0;
 	reply.kind = STORE_WELCOME;
@@ -276,9 +282,9 @@ static int accept_new(struct server *server)
 		    (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)) {
 			if (!oldest)
 				return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE,
-						  "rank 0 cannot accept another connection: %s; "
+						  "rank %d cannot accept another connection: %s; "
 						  "raise RLIMIT_NOFILE (ulimit -n)",
-						  strerror(errno));
+						  server->store->opts->rank, strerror(errno));
 			conn_close(server, oldest);
 			sweep(server);
 			continue;
@@ -311,9 +317,9 @@ static bool all_are_told(const struct server *server)
 {
 	int told = 0;
 
-	for (int r = 1; r < server->store->opts->world; r++)
-		told += accel_ranks_has(server->told, r);
-	return told == server->store->opts->world - 1;
+	for (int r = 0; r < server->store->opts->world; r++)
+		told += r != server->store->opts->rank && accel_ranks_has(server->told, r);
+	return told == server->due - 1;
 }
 
 /* The rendezvous is over, but ranks may still come that would wait for it in vain. */
@@ -340,7 +346,7 @@ static void linger(struct server *server)
 
 static int gather(struct server *server)
 {
-	while (server->whole < server->store->opts->world) {
+	while (server->whole < server->due) {
 		struct store_reply reply = {.kind = STORE_MISSING};
 		int count = poll_all(server, POLLIN), rc = 0;
 
@@ -352,7 +358,7 @@ static int gather(struct server *server)
 			rc = accept_new(server);
 		if (rc)
 			return rc;
-		if (server->whole < server->store->opts->world &&
+		if (server->whole < server->due &&
 		    accel_deadline_passed(server->store->deadline_ns)) {
 			missing_ranks(server, reply.missing);
 			return end_all(server, &reply);
@@ -478,16 +484,21 @@ static int listen_somewhere(struct store *store, int *listen_fd)
 	return accel_fail(
 		NULL, error == EMFILE || error == ENFILE || error == ENOMEM ? -ENOMEM : -EADDRINUSE,
 		ACCEL_AT_CREATE,
-		"rank 0 cannot listen at %s on any of the ports %d to %d: %s; "
+		"rank %d cannot listen at %s on any of the ports %d to %d: %s; "
 		"set master_port or MASTER_PORT to a free one",
-		store->opts->addr, store->opts->port, store->opts->port + ACCEL_STORE_PORTS - 1,
-		strerror(error));
+		store->opts->rank, store->opts->addr, store->opts->port,
+		store->opts->port + ACCEL_STORE_PORTS - 1, strerror(error));
 }
 
 int store_server_run(struct store *store)
 {
-	struct server server = {.store = store, .listen_fd = -1, .whole = 1, .came = {1}};
+	struct server server = {.store = store, .listen_fd = -1, .whole = 1};
 	int rc;
+
+	accel_ranks_add(server.came, store->opts->rank);
+	memset(store->all, 0, store->bytes * (size_t)store->opts->world);
+	for (int r = 0; r < store->opts->world; r++)
+		server.due += !store_is_absent(store, r);
 
 	server.room = store->opts->world + STRANGERS_MAX;
 	server.conns = calloc((size_t)server.room, sizeof(*server.conns));
@@ -500,7 +511,7 @@ int store_server_run(struct store *store)
 	rc = listen_somewhere(store, &server.listen_fd);
 	if (rc)
 		goto out;
-	memcpy(store->all, store->mine, store->bytes);
+	memcpy(store->all + (size_t)store->opts->rank * store->bytes, store->mine, store->bytes);
 	rc = gather(&server);
 	if (server.refusal.kind)
 		linger(&server);

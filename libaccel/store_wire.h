@@ -4,7 +4,8 @@
  * What the store's two sides say to each other, over TCP, little-endian:
  *
  *     client: hello
- *     server: WELCOME; or OTHER, for a group of another name (try the next port); or a verdict
+ *     server: WELCOME; or OTHER, for a group of another name, or a meeting of the other kind (try the
+ *             next port); or a verdict
  *     client: blob, blob_bytes long
  *     server: nothing until all are there, then RESULT and world x blob_bytes
  *     client: one byte 'q' when its time is nearly up
@@ -23,6 +24,7 @@
 #include <netdb.h>
 
 #define STORE_MAGIC "accelst"
+#define STORE_MAGIC_JOINS "acceljn" /* of a hello to the meeting of ranks that join */
 #define STORE_VERSION 1
 
 struct store_hello {
@@ -55,7 +57,7 @@ struct store_reply {
 	uint32_t version;
 	uint32_t kind;
 	uint32_t field; /* of DISAGREE */
-	int32_t rank;	/* whose value differs from rank 0's */
+	int32_t rank;	/* whose value differs from the host's */
 	uint64_t theirs, ours;
 	uint64_t missing[ACCEL_RANKS_WORDS]; /* of STATUS and MISSING */
 };
@@ -81,7 +83,20 @@ enum store_talk { STORE_DONE = 0, STORE_NEXT = 1 }; /* or -errno, decided */
 /* Decide a verdict's error: the same sentence on every rank. */
 int store_verdict(const struct store *store, const struct store_reply *reply);
 
-/* store_client.c: meet rank 0 and stay until it is over. */
+static inline bool store_is_host(const struct store *store)
+{
+	return store->opts->rank == store->opts->host;
+}
+
+static inline bool store_is_absent(const struct store *store, int rank)
+{
+	return store->opts->absent && accel_ranks_has(store->opts->absent, rank);
+}
+
+/* "rank 0", or what is known of the host, into text[room]. Returns text. */
+const char *store_host_text(const struct store *store, char *text, size_t room);
+
+/* store_client.c: meet the host and stay until it is over. */
 int store_client_run(struct store *store);
 /*
  * Is the holder of this address a store of this very group? Then the rank is claimed twice: the
@@ -89,7 +104,7 @@ int store_client_run(struct store *store);
  */
 int store_client_probe(struct store *store, const struct addrinfo *address, int port);
 
-/* store_server.c: rank 0's side. */
+/* store_server.c: the host's side. */
 int store_server_run(struct store *store);
 
 void store_address_set_port(struct addrinfo *address, int port);

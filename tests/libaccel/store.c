@@ -20,6 +20,9 @@ struct gathering {
 	int rank_of[WORLD_MAX];	    /* -1: the thread's number */
 	size_t bytes_of[WORLD_MAX]; /* 0: BLOB */
 	int64_t timeout_of[WORLD_MAX];
+	bool joins;
+	int host_of[WORLD_MAX];
+	uint64_t away; /* bit r: rank r is not waited for */
 	int rc[WORLD_MAX], met[WORLD_MAX];
 	struct accel_error error[WORLD_MAX];
 	uint8_t all[WORLD_MAX][WORLD_MAX * BLOB];
@@ -58,8 +61,13 @@ static void take_part(int index, void *arg)
 		.rank = g->rank_of[index] < 0 ? index : g->rank_of[index],
 		.world = g->world_of[index] ? g->world_of[index] : g->world,
 		.timeout_ns = g->timeout_of[index] ? g->timeout_of[index] : g->timeout_ns,
+		.joins = g->joins,
+		.host = g->host_of[index],
 	};
+	uint64_t away[ACCEL_RANKS_WORDS] = {g->away};
 	uint8_t mine[2 * BLOB];
+
+	opts.absent = opts.host >= 0 ? away : NULL;
 
 	if (index == g->absent)
 		return;
@@ -303,6 +311,98 @@ TEST(store, serves_groups_of_different_names_at_one_address)
 		check_gathered(g[i]);
 		gathering_free(g[i]);
 	}
+}
+
+/* ---- Ranks that join ------------------------------------------------------------------------- */
+
+/* Ranks 1 and 3 let rank 2 join, which knows no host; rank 0 is away. */
+static struct gathering *joining_new(void)
+{
+	struct gathering *g = gathering_new(4);
+
+	g->joins = true;
+	g->absent = 0;
+	g->away = 1;
+	g->host_of[1] = g->host_of[3] = 1;
+	g->host_of[2] = -1;
+	return g;
+}
+
+static void check_joined(struct gathering *g)
+{
+	static const uint8_t zeros[BLOB];
+
+	for (int r = 1; r < g->world; r++) {
+		CHECK_EQ(g->rc[r], 0);
+		CHECK(!memcmp(g->all[r], zeros, BLOB));
+		for (int s = 1; s < g->world; s++)
+			CHECK_EQ(g->all[r][s * BLOB], 100 + s);
+	}
+}
+
+TEST(store_of_joins, is_hosted_by_the_lowest_that_is_there)
+{
+	struct gathering *g = joining_new();
+
+	memset(g->all, 0xff, sizeof(g->all));
+	meet_threads(4, take_part, g);
+	check_joined(g);
+	gathering_free(g);
+}
+
+TEST(store_of_joins, names_a_rank_that_does_not_join)
+{
+	struct gathering *g = joining_new();
+
+	g->timeout_ns = SECOND;
+	g->host_of[0] = g->host_of[1];
+	g->absent = 2;
+	meet_threads(4, take_part, g);
+	for (int r = 1; r < 4; r += 2) {
+		CHECK_EQ(g->rc[r], -ETIMEDOUT);
+		CHECK_EQ(g->error[r].rank, 2);
+		CHECK(strstr(g->error[r].text, "rank 2 of group"));
+		CHECK(strstr(g->error[r].text, "accel_group_join()"));
+	}
+	/* Rank 0 came though it is counted as away: it is heard by nobody. */
+	CHECK_EQ(g->rc[0], -ETIMEDOUT);
+	gathering_free(g);
+}
+
+TEST(store_of_joins, is_looked_for_in_vain_when_nobody_lets_join)
+{
+	struct gathering *g = joining_new();
+
+	g->timeout_ns = SECOND / 2;
+	g->rank_of[0] = 2;
+	g->host_of[0] = -1;
+	g->absent = -1;
+	meet_threads(1, take_part, g);
+	CHECK_EQ(g->rc[0], -ETIMEDOUT);
+	CHECK_EQ(g->error[0].rank, -1);
+	CHECK(strstr(g->error[0].text, "the lowest rank that lets others join"));
+	gathering_free(g);
+}
+
+static void take_part_in_either(int index, void *arg)
+{
+	struct gathering **g = arg;
+
+	take_part(index % 4, g[index / 4]);
+}
+
+/* The ranks of a new group do not take those that join an old one of that name for theirs. */
+TEST(store_of_joins, is_no_store_of_a_new_group)
+{
+	struct gathering *g[2] = {joining_new(), gathering_new(4)};
+
+	g[1]->port = g[0]->port;
+	g[1]->name = strdup(g[0]->name);
+	meet_threads(8, take_part_in_either, g);
+	check_joined(g[0]);
+	check_gathered(g[1]);
+	gathering_free(g[0]);
+	gathering_free(g[1]);
 }
 
 /* ---- Ranks that are missing or disagree ------------------------------------------------------ */
