@@ -29,6 +29,7 @@ enum accel_message_type {
 	ACCEL_MESSAGE_UNREGION = 3,
 	ACCEL_MESSAGE_EP_OPTS = 4,  /* tag: the context's number; body: what must be equal */
 	ACCEL_MESSAGE_EP_READY = 5, /* tag as above; body: the window's region */
+	ACCEL_MESSAGE_JOINED = 6,   /* all channels of a join are made; tag: of that meeting */
 };
 
 #define ACCEL_MESSAGE_MAGIC 0x4c434341u /* "ACCL" */

@@ -3,13 +3,17 @@
 /*
  * Groups: meet (through the store or the caller's allgather), pair up, make a channel to every
  * peer. Nothing of the way they met outlives the creation but those channels.
+ *
+ * Ranks that come back meet the others in the same way, but only pairs that one of them belongs to
+ * get a new channel. It takes the place of the old one when all ranks of the meeting have said that
+ * they have theirs: until then nothing of the group has changed.
  */
 #define _GNU_SOURCE
 #include "group.h"
 
 #include "deadline.h"
-#include "group_opts.h"
 #include "pair.h"
+#include "ranks.h"
 #include "store.h"
 
 #include <errno.h>
@@ -43,23 +47,40 @@ static bool more_than_cores(const struct accel_member *members, int world)
 	return world > cores;
 }
 
-static int meet(struct accel_group *group, const struct accel_group_opts *opts,
-		const struct accel_member *mine, struct accel_member *members, int64_t timeout_ns)
+/* Who meets, and what comes of it. */
+struct meeting {
+	struct accel_group *group;
+	int64_t timeout_ns;
+	bool joins;    /* ranks join a group that exists, this one or others */
+	bool survives; /* this rank is in that group already */
+	int host;      /* of the store; -1: not known to one that joins */
+	uint64_t joining[ACCEL_RANKS_WORDS]; /* ranks that come back, where this one survives */
+	uint64_t absent[ACCEL_RANKS_WORDS];  /* that stay away; learnt by one that joins */
+	struct accel_member mine, *members;  /* [world] */
+	struct accel_channel **channel;	     /* [world] made here, or NULL */
+};
+
+static int meet(struct meeting *m)
 {
+	struct accel_group *group = m->group;
+	const struct accel_group_opts *opts = &group->params.opts;
 	struct accel_store_opts store = {
 		.addr = opts->master_addr,
 		.port = (uint16_t)opts->master_port,
 		.name = opts->name,
 		.rank = group->rank,
 		.world = group->world,
-		.timeout_ns = timeout_ns,
+		.timeout_ns = m->timeout_ns,
+		.joins = m->joins,
+		.host = m->host,
+		.absent = m->absent,
 	};
 	int rc;
 
 	if (!opts->allgather)
-		return accel_store_allgather(&store, mine, sizeof(*mine), members,
+		return accel_store_allgather(&store, &m->mine, sizeof(m->mine), m->members,
 					     &group->store_port);
-	rc = opts->allgather(opts->allgather_arg, mine, members, sizeof(*mine));
+	rc = opts->allgather(opts->allgather_arg, &m->mine, m->members, sizeof(m->mine));
 	if (rc)
 		return accel_fail(NULL, rc < 0 ? rc : -EINVAL, ACCEL_AT_CREATE,
 				  "the caller's allgather returned %d%s%s", rc,
@@ -68,10 +89,57 @@ static int meet(struct accel_group *group, const struct accel_group_opts *opts,
 	return 0;
 }
 
-static int make_channels(struct accel_group *group, int *fd)
+static int fail_about(int rank, int code, const char *text)
 {
-	for (int r = 0; r < group->world; r++) {
-		int rc = fd[r] < 0 ? 0 : accel_channel_create(fd[r], r, &group->channel[r]);
+	const struct accel_failure where = {.rank = rank, .phase = ACCEL_PHASE_CREATE, .lane = -1};
+
+	return accel_fail(NULL, code, &where, text, rank);
+}
+
+/* One that joins is told by the blobs who is absent; all ranks must have been told the same. */
+static int learn_absent(struct meeting *m)
+{
+	static const struct accel_member none;
+
+	for (int r = 0; m->joins && r < m->group->world; r++) {
+		bool absent = !memcmp(&m->members[r], &none, sizeof(none));
+
+		if (absent && !m->survives)
+			accel_ranks_add(m->absent, r);
+		if (absent != accel_ranks_has(m->absent, r))
+			return fail_about(
+				r, -EPROTO,
+				absent ? "rank %d takes no part for the rank that hosts the "
+					 "meeting: all must be given the same absent ranks"
+				       : "rank %d takes part, and was said to be absent: all "
+					 "must be given the same absent ranks");
+	}
+	return 0;
+}
+
+static int check_joining(const struct meeting *m)
+{
+	for (int r = 0; r < m->group->world; r++) {
+		bool joins = m->members[r].joins, expected = accel_ranks_has(m->joining, r);
+
+		if (joins && !m->joins)
+			return fail_about(r, -EPROTO,
+					  "rank %d joins a group that is only being made");
+		if (!m->survives || joins == expected)
+			continue;
+		return fail_about(
+			r, -EPROTO,
+			joins ? "rank %d joins, but this rank was not told to let it"
+			      : "rank %d was to join, but takes part as one that was here: "
+				"it must set join in struct accel_group_opts");
+	}
+	return 0;
+}
+
+static int make_channels(struct meeting *m, int *fd)
+{
+	for (int r = 0; r < m->group->world; r++) {
+		int rc = fd[r] < 0 ? 0 : accel_channel_create(fd[r], r, &m->channel[r]);
 
 		if (rc)
 			return accel_fail(NULL, rc,
@@ -84,43 +152,162 @@ static int make_channels(struct accel_group *group, int *fd)
 	return 0;
 }
 
-/* Timeouts count from here on for the store; a caller's allgather has its own. */
-static int join(struct accel_group *group, const struct accel_group_opts *opts)
+/* Connect the pairs that need a channel: those that one of the two is new in. */
+static int pair_up(struct meeting *m, struct accel_listener *listener, int64_t timeout_ns)
 {
-	struct accel_member mine, *members = calloc((size_t)group->world, sizeof(*members));
-	int *fd = malloc((size_t)group->world * sizeof(*fd));
-	int64_t deadline_ns = accel_deadline_after(group->timeout_ns), left_ns;
-	struct accel_listener listener;
-	int rc;
+	int world = m->group->world, rc;
+	uint64_t with[ACCEL_RANKS_WORDS] = {0};
+	int *fd = malloc((size_t)world * sizeof(*fd));
 
-	if (!members || !fd) {
-		rc = accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group of %d",
-				group->world);
-		goto out_free;
-	}
-	rc = accel_pair_listen(&listener, &mine, group->rank, group->world, opts->socket_dir);
-	if (rc)
-		goto out_free;
-	rc = meet(group, opts, &mine, members, group->timeout_ns);
+	if (!fd)
+		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory to pair %d ranks",
+				  world);
+	for (int r = 0; r < world; r++)
+		if (r != m->group->rank && !accel_ranks_has(m->absent, r) &&
+		    (!m->survives || accel_ranks_has(m->joining, r)))
+			accel_ranks_add(with, r);
+	rc = accel_pair_connect(listener, m->members, m->group->rank, world, with, timeout_ns, fd);
 	if (!rc)
-		rc = accel_pair_check(&mine, members);
-	if (rc)
-		goto out_close;
-	group->oversubscribed = more_than_cores(members, group->world);
-	left_ns = opts->allgather ? group->timeout_ns : deadline_ns - accel_now_ns();
-	rc = accel_pair_connect(&listener, members, group->rank, group->world,
-				left_ns > 0 ? left_ns : 1, fd);
-	if (rc)
-		goto out_close;
-	rc = make_channels(group, fd);
-	for (int r = 0; r < group->world; r++)
+		rc = make_channels(m, fd);
+	for (int r = 0; r < world; r++)
 		if (fd[r] >= 0)
 			close(fd[r]);
-out_close:
-	accel_pair_close(&listener);
-out_free:
 	free(fd);
-	free(members);
+	return rc;
+}
+
+/* Timeouts count from here on for the store; a caller's allgather has its own. */
+static int hold(struct meeting *m)
+{
+	struct accel_group *group = m->group;
+	int64_t deadline_ns = accel_deadline_after(m->timeout_ns), left_ns;
+	struct accel_listener listener;
+	int rc = accel_pair_listen(&listener, &m->mine, group->rank, group->world,
+				   group->params.opts.socket_dir);
+
+	if (rc)
+		return rc;
+	m->mine.joins = m->joins && !m->survives;
+	m->mine.contexts = group->ep_number;
+	rc = meet(m);
+	if (!rc)
+		rc = learn_absent(m);
+	if (!rc)
+		rc = accel_pair_check(&m->mine, m->members, m->absent);
+	if (!rc)
+		rc = check_joining(m);
+	if (!rc) {
+		left_ns = group->params.opts.allgather ? m->timeout_ns
+						       : deadline_ns - accel_now_ns();
+		rc = pair_up(m, &listener, left_ns > 0 ? left_ns : 1);
+	}
+	accel_pair_close(&listener);
+	return rc;
+}
+
+/*
+ * Nobody goes on before all have their channels, so that all or none succeed unless one dies just
+ * here. What an earlier meeting that failed may have left behind has another tag.
+ */
+static int await_all(struct meeting *m)
+{
+	struct accel_group *group = m->group;
+	struct accel_channel *channel[ACCEL_RANKS_MAX] = {0};
+	uint64_t with[ACCEL_RANKS_WORDS] = {0};
+	uint8_t said[ACCEL_RANKS_MAX];
+	struct accel_exchange what = {.channel = channel,
+				      .with = with,
+				      .type = ACCEL_MESSAGE_JOINED,
+				      .mine = &(uint8_t){1},
+				      .bytes = 1,
+				      .all = said,
+				      .timeout_ns = m->timeout_ns};
+
+	for (int r = group->world - 1; r >= 0; r--) {
+		if (accel_ranks_has(m->absent, r))
+			continue;
+		if (!m->members[r].joins)
+			memcpy(&what.tag, m->members[r].cookie, sizeof(what.tag));
+		channel[r] = m->channel[r] ? m->channel[r] : group->channel[r];
+		if (r != group->rank)
+			accel_ranks_add(with, r);
+	}
+	return accel_exchange(group, &what);
+}
+
+static void meeting_fini(struct meeting *m)
+{
+	for (int r = 0; m->channel && r < m->group->world; r++)
+		accel_channel_destroy(m->channel[r]);
+	free(m->channel);
+	free(m->members);
+}
+
+static int meeting_init(struct meeting *m)
+{
+	size_t world = (size_t)m->group->world;
+
+	m->members = calloc(world, sizeof(*m->members));
+	m->channel = calloc(world, sizeof(*m->channel));
+	if (m->members && m->channel)
+		return 0;
+	meeting_fini(m);
+	return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group of %d",
+			  m->group->world);
+}
+
+/* The new channels take the places of the old ones, which the meeting then ends. */
+static void take_channels(struct meeting *m)
+{
+	struct accel_group *group = m->group;
+
+	pthread_mutex_lock(&group->dev->lock);
+	for (int r = 0; r < group->world; r++) {
+		struct accel_channel *old = group->channel[r];
+
+		if (!m->channel[r])
+			continue;
+		group->channel[r] = m->channel[r];
+		m->channel[r] = old;
+		group->joins[r] += m->survives;
+		group->maps += old ? accel_channel_maps(old) : 0;
+	}
+	pthread_mutex_unlock(&group->dev->lock);
+	for (int r = 0; m->joins && r < group->world; r++)
+		if (m->members[r].contexts > group->ep_number)
+			group->ep_number = m->members[r].contexts;
+}
+
+/* A meeting may fail in many ways for those that go on when one of them dies: then that is why. */
+static int blame_dead(const struct meeting *m, int rc)
+{
+	for (int r = 0; m->survives && r < m->group->world; r++)
+		if (r != m->group->rank && !accel_ranks_has(m->joining, r) &&
+		    !accel_ranks_has(m->absent, r) &&
+		    accel_channel_drain(m->group->channel[r]) == -ECONNRESET)
+			return fail_about(
+				r, -ECONNRESET,
+				"rank %d, which was to let others join, has died or left; "
+				"call again without it");
+	return rc;
+}
+
+static int hold_and_take(struct meeting *m)
+{
+	int rc = meeting_init(m);
+
+	if (rc)
+		return rc;
+	rc = hold(m);
+	if (!rc && m->joins)
+		rc = await_all(m);
+	if (!rc && !m->survives)
+		m->group->oversubscribed = more_than_cores(m->members, m->group->world);
+	if (rc)
+		rc = blame_dead(m, rc);
+	else
+		take_channels(m);
+	meeting_fini(m);
 	return rc;
 }
 
@@ -129,50 +316,115 @@ static void group_free(struct accel_group *group)
 	for (int r = 0; group->channel && r < group->world; r++)
 		accel_channel_destroy(group->channel[r]);
 	free(group->channel);
+	free(group->joins);
+	accel_group_params_fini(&group->params);
 	accel_object_fini(&group->obj);
 	free(group);
+}
+
+static int first_meeting(struct accel_group *group)
+{
+	struct meeting m = {.group = group,
+			    .timeout_ns = group->timeout_ns,
+			    .joins = group->params.opts.join,
+			    .host = group->params.opts.join ? -1 : 0};
+	size_t world = (size_t)group->world;
+
+	group->channel = calloc(world, sizeof(*group->channel));
+	group->joins = calloc(world, sizeof(*group->joins));
+	if (!group->channel || !group->joins)
+		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group of %d",
+				  group->world);
+	return group->world > 1 ? hold_and_take(&m) : 0;
 }
 
 int accel_group_create(struct accel_device *dev, int rank, int world,
 		       const struct accel_group_opts *opts, struct accel_group **group)
 {
-	struct accel_group_params params;
 	struct accel_group *made;
 	int rc;
 
 	if (!dev || !group)
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "accel_group_create: %s is NULL",
 				  dev ? "group" : "dev");
-	rc = accel_group_params_init(&params, rank, world, opts);
-	if (rc)
-		return rc;
 	made = calloc(1, sizeof(*made));
-	if (!made) {
-		rc = accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group");
-		goto out_params;
-	}
+	if (!made)
+		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group");
 	accel_object_init(&made->obj, ACCEL_OBJECT_GROUP);
-	made->dev = dev;
-	made->rank = params.rank;
-	made->world = params.world;
-	made->timeout_ns = params.opts.timeout_ns;
-	made->channel = calloc((size_t)params.world, sizeof(*made->channel));
-	if (!made->channel)
-		rc = accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group of %d",
-				params.world);
-	else if (params.world > 1)
-		rc = join(made, &params.opts);
+	rc = accel_group_params_init(&made->params, rank, world, opts);
+	if (!rc) {
+		made->dev = dev;
+		made->rank = made->params.rank;
+		made->world = made->params.world;
+		made->timeout_ns = made->params.opts.timeout_ns;
+		rc = first_meeting(made);
+	}
 	if (rc) {
 		group_free(made);
-		goto out_params;
+		return rc;
 	}
 	made->watch = (struct accel_region_watch){.gone = region_gone, .arg = made};
 	accel_device_watch(dev, &made->watch);
-	accel_log(ACCEL_LOG_INFO, "group \"%s\": rank %d of %d", params.opts.name, made->rank,
+	accel_log(ACCEL_LOG_INFO, "group \"%s\": rank %d of %d", made->params.opts.name, made->rank,
 		  made->world);
 	*group = made;
-out_params:
-	accel_group_params_fini(&params);
+	return 0;
+}
+
+/* Who meets when ranks come back: checked, and the host found. */
+static int party(struct meeting *m, const uint64_t *joining, const uint64_t *absent)
+{
+	const struct accel_group *group = m->group;
+
+	if (!joining || accel_ranks_first(joining) < 0)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				  "accel_group_join: no rank is said to join");
+	for (int r = 0; r < ACCEL_RANKS_MAX; r++) {
+		bool joins = accel_ranks_has(joining, r);
+		bool away = absent && accel_ranks_has(absent, r);
+
+		if (r < group->world && r != group->rank && !joins && !away && !group->channel[r])
+			return fail_about(
+				r, -EINVAL,
+				"accel_group_join: rank %d was absent when this rank joined: "
+				"it joins, or stays absent");
+		if ((joins || away) && (r >= group->world || r == group->rank || joins == away))
+			return fail_about(
+				r, -EINVAL,
+				r >= group->world  ? "accel_group_join: there is no rank %d"
+				: r == group->rank ? "accel_group_join: rank %d is this one"
+						   : "accel_group_join: rank %d cannot both "
+						     "join and be absent");
+		if (joins)
+			accel_ranks_add(m->joining, r);
+		if (away)
+			accel_ranks_add(m->absent, r);
+	}
+	while (accel_ranks_has(joining, m->host) || accel_ranks_has(m->absent, m->host))
+		m->host++;
+	return 0;
+}
+
+int accel_group_join(struct accel_group *group, const uint64_t *joining, const uint64_t *absent,
+		     int64_t timeout_ns)
+{
+	struct meeting m = {.group = group, .joins = true, .survives = true};
+	int rc;
+
+	if (!group)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				  "accel_group_join: group is NULL");
+	m.timeout_ns = timeout_ns < 0 ? group->timeout_ns : timeout_ns;
+	rc = timeout_ns ? party(&m, joining, absent)
+			: accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				     "accel_group_join: ranks cannot meet within 0 ns");
+	for (int r = 0; !rc && r < group->world; r++)
+		if (group->channel[r]) /* of a meeting that failed */
+			accel_channel_drop(group->channel[r], ACCEL_MESSAGE_JOINED, UINT64_MAX);
+	if (!rc)
+		rc = hold_and_take(&m);
+	if (rc)
+		accel_object_adopt_error(&group->obj);
 	return rc;
 }
 

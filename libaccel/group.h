@@ -6,15 +6,20 @@
 
 #include "channel.h"
 #include "device.h"
+#include "group_opts.h"
 
 struct accel_group {
 	struct accel_object obj;
 	struct accel_device *dev;
+	struct accel_group_params params; /* how it met, and meets when ranks join */
 	int rank, world;
 	int64_t timeout_ns; /* default of every wait */
-	uint64_t ep_number; /* contexts made so far: the tag of their messages */
+	uint64_t ep_number; /* contexts made or joined so far: the tag of their messages */
 	int store_port;
-	struct accel_channel **channel; /* [world], NULL for this rank */
+	/* [world], NULL for this rank, and for one that was absent when this one joined. */
+	struct accel_channel **channel;
+	uint32_t *joins; /* [world] how often each rank has joined */
+	uint64_t maps;	 /* of channels that are no more */
 	struct accel_region_watch watch;
 	bool oversubscribed; /* more ranks on this host than cores this process may use */
 };

@@ -111,8 +111,9 @@ static int check_values(const struct accel_group_opts *opts)
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
 				  "timeout_ns %lld is negative; 0 is 30 s",
 				  (long long)opts->timeout_ns);
-	if (opts->reserved0)
-		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "reserved0 must be 0");
+	if (opts->join > 1)
+		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "join is %u, neither 0 nor 1",
+				  opts->join);
 	for (size_t i = 0; i < sizeof(opts->reserved) / sizeof(opts->reserved[0]); i++)
 		if (opts->reserved[i])
 			return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "reserved[%zu] must be 0",
@@ -141,6 +142,33 @@ static int set_defaults(struct accel_group_opts *opts)
 	return rc < 0 ? rc : 0;
 }
 
+/* The group keeps its options, to meet in the same way when ranks join. */
+static int own_strings(struct accel_group_params *params)
+{
+	struct accel_group_opts *opts = &params->opts;
+	const char **texts[] = {&opts->master_addr, &opts->name, &opts->socket_dir,
+				&opts->transports};
+	size_t bytes = 0;
+	char *own, *at;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
+		bytes += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+	own = at = malloc(bytes);
+	if (!own)
+		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE,
+				  "no memory for a group's options");
+	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+		if (!*texts[i])
+			continue;
+		bytes = strlen(*texts[i]) + 1;
+		*texts[i] = memcpy(at, *texts[i], bytes);
+		at += bytes;
+	}
+	free(params->strings);
+	params->strings = own;
+	return 0;
+}
+
 int accel_group_params_init(struct accel_group_params *params, int rank, int world,
 			    const struct accel_group_opts *opts)
 {
@@ -157,6 +185,11 @@ int accel_group_params_init(struct accel_group_params *params, int rank, int wor
 		rc = set_defaults(&params->opts);
 	if (!rc)
 		rc = check_values(&params->opts);
+	if (!rc && params->opts.join && params->world == 1)
+		rc = accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+				"join is set in a world of one: there is nobody to join");
+	if (!rc)
+		rc = own_strings(params);
 	if (rc)
 		accel_group_params_fini(params);
 	return rc;

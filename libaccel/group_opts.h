@@ -9,7 +9,7 @@
 struct accel_group_params {
 	int rank, world;
 	struct accel_group_opts opts; /* all set but allgather and socket_dir, which may be NULL */
-	char *strings;		      /* backing of some strings in opts */
+	char *strings;		      /* where those of opts lie: nothing is the caller's */
 };
 
 /* Errors are decided with accel_fail(NULL, ...): -EINVAL, -E2BIG, -EOPNOTSUPP, -ENOMEM. */

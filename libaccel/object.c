@@ -80,6 +80,11 @@ int accel_fail(struct accel_object *obj, int code, const struct accel_failure *w
 	return code;
 }
 
+void accel_object_adopt_error(struct accel_object *obj)
+{
+	error_set(obj, &thread_error);
+}
+
 static bool is_zero(const uint8_t *bytes, size_t count)
 {
 	while (count)

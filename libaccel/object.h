@@ -65,6 +65,9 @@ struct accel_failure {
 int accel_fail(struct accel_object *obj, int code, const struct accel_failure *where,
 	       const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
+/* The thread's last failure is the object's too: it was decided where the object was not known. */
+void accel_object_adopt_error(struct accel_object *obj);
+
 void accel_log(enum accel_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 

@@ -37,6 +37,7 @@ struct pairing {
 	struct accel_listener *listener;
 	const struct accel_member *members;
 	int rank, world;
+	const uint64_t *with;	      /* set of ranks to pair with */
 	int *fd;		      /* [world] paired */
 	int *asking;		      /* [world] connected, HELLO sent, answer awaited; or -1 */
 	int strangers[STRANGERS_MAX]; /* oldest first */
@@ -202,7 +203,8 @@ static void stranger_hear(struct pairing *p, int index)
 	if (from == -EAGAIN)
 		return;
 	stranger_remove(p, index);
-	if (from > p->rank && p->fd[from] < 0 && hello_send(p, fd, from))
+	if (from > p->rank && accel_ranks_has(p->with, from) && p->fd[from] < 0 &&
+	    hello_send(p, fd, from))
 		p->fd[from] = fd;
 	else
 		close(fd);
@@ -244,7 +246,7 @@ static int unpaired(const struct pairing *p, uint64_t *missing)
 	int count = 0;
 
 	for (int r = 0; r < p->world; r++) {
-		if (r == p->rank || p->fd[r] >= 0)
+		if (!accel_ranks_has(p->with, r) || p->fd[r] >= 0)
 			continue;
 		accel_ranks_add(missing, r);
 		count++;
@@ -258,7 +260,7 @@ static int step(struct pairing *p, int64_t deadline_ns)
 	int strangers = p->stranger_count;
 
 	for (int r = 0; r < p->rank && !rc; r++)
-		if (p->fd[r] < 0 && p->asking[r] < 0)
+		if (accel_ranks_has(p->with, r) && p->fd[r] < 0 && p->asking[r] < 0)
 			rc = ask(p, r);
 	if (rc)
 		return rc;
@@ -310,10 +312,14 @@ static int run(struct pairing *p, int64_t timeout_ns)
 }
 
 int accel_pair_connect(struct accel_listener *listener, const struct accel_member *members,
-		       int rank, int world, int64_t timeout_ns, int *fd)
+		       int rank, int world, const uint64_t *with, int64_t timeout_ns, int *fd)
 {
-	struct pairing p = {
-		.listener = listener, .members = members, .rank = rank, .world = world, .fd = fd};
+	struct pairing p = {.listener = listener,
+			    .members = members,
+			    .rank = rank,
+			    .world = world,
+			    .with = with,
+			    .fd = fd};
 	int rc;
 
 	p.asking = calloc((size_t)world, sizeof(*p.asking));

@@ -16,7 +16,7 @@
 #include "object.h"
 
 #define ACCEL_MEMBER_MAGIC "accelmb"
-#define ACCEL_MEMBER_VERSION 1
+#define ACCEL_MEMBER_VERSION 2
 #define ACCEL_COOKIE_BYTES 16
 #define ACCEL_SOCKET_NAME_BYTES 40 /* "accel-" and 32 hex digits, NUL-padded */
 #define ACCEL_CORES_MAX 1024
@@ -26,8 +26,9 @@ struct accel_member {
 	char magic[8];
 	uint32_t version;
 	uint32_t rank, world;
-	uint32_t pid, uid; /* as seen there; for messages */
-	uint32_t reserved;
+	uint32_t pid, uid;	       /* as seen there; for messages */
+	uint32_t joins;		       /* 1: a new process of a rank that was there before */
+	uint64_t contexts;	       /* EP contexts that its group has made or let join */
 	char boot_id[40];	       /* of its kernel; empty: unknown */
 	uint64_t netns_dev, netns_ino; /* of its network namespace; 0: unknown */
 	uint64_t dir_dev, dir_ino;     /* of its socket_dir; 0: none */
@@ -37,7 +38,7 @@ struct accel_member {
 	uint64_t cores[ACCEL_CORES_MAX / 64]; /* it may run on; bit c: core c */
 };
 
-_Static_assert(sizeof(struct accel_member) == 352, "as sent");
+_Static_assert(sizeof(struct accel_member) == 360, "as sent");
 
 struct accel_listener {
 	int fd;			/* abstract */
@@ -57,16 +58,17 @@ void accel_pair_close(struct accel_listener *listener);
 
 /*
  * Members as they came from the rendezvous, hostile: -EPROTO naming rank and field; -EHOSTUNREACH a
- * pair that cannot meet.
+ * pair that cannot meet. absent: set of ranks that are not looked at.
  */
-int accel_pair_check(const struct accel_member *mine, const struct accel_member *members);
+int accel_pair_check(const struct accel_member *mine, const struct accel_member *members,
+		     const uint64_t *absent);
 
 /*
- * fd[world]: one connected socket a peer, -1 for this rank; all or none. Strangers at the listener
+ * fd[world]: one connected socket for each rank of the set with, else -1; all or none. Strangers at the listener
  * are ignored. -ETIMEDOUT naming the ranks that did not come; -ECONNRESET one that failed
  * meanwhile; -EHOSTUNREACH; -ENOMEM.
  */
 int accel_pair_connect(struct accel_listener *listener, const struct accel_member *members,
-		       int rank, int world, int64_t timeout_ns, int *fd);
+		       int rank, int world, const uint64_t *with, int64_t timeout_ns, int *fd);
 
 #endif

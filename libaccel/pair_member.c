@@ -4,6 +4,8 @@
 #define _GNU_SOURCE
 #include "pair.h"
 
+#include "ranks.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -238,12 +240,13 @@ static int check_reach(const struct accel_member *mine, const struct accel_membe
 						 : "not both have a socket_dir");
 }
 
-int accel_pair_check(const struct accel_member *mine, const struct accel_member *members)
+int accel_pair_check(const struct accel_member *mine, const struct accel_member *members,
+		     const uint64_t *absent)
 {
 	int world = (int)mine->world;
 
 	for (int r = 0; r < world; r++) {
-		int rc = check_one(mine, &members[r], r);
+		int rc = accel_ranks_has(absent, r) ? 0 : check_one(mine, &members[r], r);
 
 		if (rc)
 			return rc;
@@ -257,7 +260,9 @@ int accel_pair_check(const struct accel_member *mine, const struct accel_member 
 			"itself: two processes claim this rank",
 			mine->rank);
 	for (int r = 0; r < world; r++) {
-		int rc = r == (int)mine->rank ? 0 : check_reach(mine, &members[r]);
+		int rc = r == (int)mine->rank || accel_ranks_has(absent, r)
+				 ? 0
+				 : check_reach(mine, &members[r]);
 
 		if (rc)
 			return rc;

@@ -35,8 +35,8 @@ enum {
 	GATHER_BYTES_MAX = 16384, /* a rank's part of an allgather */
 };
 
-struct place { /* where the ranks of one group gather */
-	_Atomic uint32_t arrived, rounds;
+struct place {					   /* where the ranks of one group gather */
+	_Atomic uint32_t arrived, rounds, present; /* present: bit r, 0: all */
 	uint8_t part[RANKS_MAX * GATHER_BYTES_MAX];
 };
 
@@ -45,20 +45,35 @@ struct seat { /* allgather_arg */
 	int rank, world;
 };
 
+struct run;
+
 struct ranks_shared {
 	_Atomic uint32_t event[RANKS_EVENTS];
 	_Atomic pid_t pid[RANKS_MAX];
-	_Atomic bool done[RANKS_MAX];
+	_Atomic bool done[RANKS_LIVES];
+	_Atomic int lives; /* started, or asked for; of threads */
+	struct run *runs;  /* [RANKS_LIVES], of threads */
+	int ask;	   /* where processes ask for a restart */
 	uint16_t port;
 	char name[RANKS_GROUPS][16];
 	struct seat seat[RANKS_GROUPS][RANKS_MAX];
 	struct place place[RANKS_GROUPS];
 };
 
+/* One life of a rank. */
 struct run {
-	struct ranks_ctx *ctx;
+	struct ranks_ctx ctx;
 	void (*body)(struct ranks_ctx *ctx, int rank);
+	int rank, index;
+	bool dies;
+	pid_t pid;
+	int end; /* of the process's pipe */
+	pthread_t thread;
+};
+
+struct request {
 	int rank;
+	bool dies;
 };
 
 uint64_t ranks_now_ns(void)
@@ -128,15 +143,20 @@ static int allgather(void *arg, const void *mine, void *all, size_t bytes)
 {
 	struct seat *seat = arg;
 	struct place *place = seat->place;
-	const uint32_t world = (uint32_t)seat->world;
+	const uint32_t all_ranks = (1u << seat->world) - 1, asked = atomic_load(&place->present),
+		       present = asked ? asked : all_ranks;
+	const uint32_t members = (uint32_t)__builtin_popcount(present);
 	uint32_t round;
 
 	if (bytes > GATHER_BYTES_MAX)
 		return -EMSGSIZE;
+	for (int r = 0; r < seat->world; r++)
+		if (!(present >> r & 1))
+			memset(place->part + (size_t)r * bytes, 0, bytes);
 	memcpy(place->part + (size_t)seat->rank * bytes, mine, bytes);
 	for (int meeting = 0; meeting < 2; meeting++) {
 		round = atomic_load(&place->rounds);
-		if (atomic_fetch_add(&place->arrived, 1) + 1 == world) {
+		if (atomic_fetch_add(&place->arrived, 1) + 1 == members) {
 			atomic_store(&place->arrived, 0);
 			atomic_fetch_add(&place->rounds, 1);
 			futex_wake(&place->rounds);
@@ -144,16 +164,22 @@ static int allgather(void *arg, const void *mine, void *all, size_t bytes)
 			return -ETIMEDOUT;
 		}
 		if (!meeting)
-			memcpy(all, place->part, bytes * world);
+			memcpy(all, place->part, bytes * (size_t)seat->world);
 	}
 	return 0;
+}
+
+void ranks_meet_as(struct ranks_ctx *ctx, int number, uint32_t present)
+{
+	atomic_store(&ctx->shared->place[number].present, present);
 }
 
 void ranks_group_opts(struct ranks_ctx *ctx, int rank, int number, struct accel_group_opts *opts)
 {
 	struct seat *seat = &ctx->shared->seat[number][rank];
 
-	*opts = (struct accel_group_opts){.size = sizeof(*opts), .timeout_ns = 20000000000};
+	*opts = (struct accel_group_opts){
+		.size = sizeof(*opts), .timeout_ns = 20000000000, .join = ctx->life > 0};
 	if (ctx->store) {
 		opts->master_addr = "127.0.0.1";
 		opts->master_port = ctx->shared->port;
@@ -203,30 +229,68 @@ static void *run_rank(void *arg)
 {
 	struct run *run = arg;
 
-	run->body(run->ctx, run->rank);
-	atomic_store(&run->ctx->shared->done[run->rank], true);
+	run->body(&run->ctx, run->rank);
+	atomic_store(&run->ctx.shared->done[run->index], true);
 	return NULL;
 }
 
-static bool run_threads(struct run *run, int world, unsigned limit_s)
+/* The next life of a rank, made from its first. */
+static struct run *run_again(struct run *runs, int index, int rank, bool dies)
 {
-	pthread_t thread[RANKS_MAX];
+	struct run *run = &runs[index];
+
+	if (index >= RANKS_LIVES) {
+		puts("Bail out! more restarts than a run can have");
+		exit(1);
+	}
+	*run = runs[rank];
+	run->index = index;
+	run->dies = dies;
+	for (int i = 0; i < index; i++)
+		run->ctx.life += runs[i].rank == rank;
+	return run;
+}
+
+static void start_thread(struct run *run)
+{
+	if (pthread_create(&run->thread, NULL, run_rank, run)) {
+		puts("Bail out! no more threads");
+		exit(1);
+	}
+}
+
+void ranks_restart(struct ranks_ctx *ctx, int rank, bool dies)
+{
+	const struct request request = {rank, dies};
+	struct ranks_shared *shared = ctx->shared;
+
+	if (ctx->threads)
+		start_thread(
+			run_again(shared->runs, atomic_fetch_add(&shared->lives, 1), rank, dies));
+	else
+		tap_check(write(shared->ask, &request, sizeof(request)) == sizeof(request),
+			  __FILE__, __LINE__, "no restart: %s", strerror(errno));
+}
+
+/* Threads that are started meanwhile are waited for, too: one starts them that has not ended. */
+static bool run_threads(struct run *runs, int world, unsigned limit_s)
+{
+	struct ranks_shared *shared = runs[0].ctx.shared;
 	struct timespec end;
 
 	clock_gettime(CLOCK_REALTIME, &end);
 	end.tv_sec += limit_s;
-	for (int r = 0; r < world; r++) {
-		if (pthread_create(&thread[r], NULL, run_rank, &run[r])) {
-			puts("Bail out! no more threads");
-			exit(1);
-		}
-	}
-	for (int r = 0; r < world; r++) {
-		if (!pthread_timedjoin_np(thread[r], NULL, &end))
+	shared->runs = runs;
+	atomic_store(&shared->lives, world);
+	for (int r = 0; r < world; r++)
+		start_thread(&runs[r]);
+	for (int i = 0; i < atomic_load(&shared->lives); i++) {
+		if (!pthread_timedjoin_np(runs[i].thread, NULL, &end))
 			continue;
-		for (int hung = 0; hung < world; hung++)
-			if (!atomic_load(&run->ctx->shared->done[hung]))
-				tap_diag("rank %d (a thread) has not ended in %u s", hung, limit_s);
+		for (int hung = 0; hung < atomic_load(&shared->lives); hung++)
+			if (!atomic_load(&shared->done[hung]))
+				tap_diag("rank %d (a thread) has not ended in %u s",
+					 runs[hung].rank, limit_s);
 		puts("Bail out! threads that hang cannot be killed");
 		fflush(stdout);
 		_exit(1);
@@ -234,83 +298,113 @@ static bool run_threads(struct run *run, int world, unsigned limit_s)
 	return true;
 }
 
-/* Every child holds the pipe's write end, so its end of file says that all have gone. */
-static bool await_children(int fd, unsigned limit_s)
+/* A process holds the write end of its own pipe, whose end of file says that it has gone. */
+static void start_process(struct run *run)
+{
+	int ends[2];
+
+	if (pipe(ends) || (run->pid = fork()) < 0) {
+		puts("Bail out! no more processes");
+		exit(1);
+	}
+	if (run->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(ends[0]);
+		atomic_store(&run->ctx.shared->pid[run->rank], getpid());
+		run_rank(run);
+		exit(0);
+	}
+	atomic_store(&run->ctx.shared->pid[run->rank], run->pid);
+	close(ends[1]);
+	run->end = ends[0];
+}
+
+/* Until all have gone; those that are asked for meanwhile are started. */
+static bool await_children(struct run *runs, int *lives, int asked, unsigned limit_s)
 {
 	const uint64_t end_ns = ranks_now_ns() + limit_s * 1000000000ull;
-	struct pollfd end = {.fd = fd, .events = POLLIN};
+	struct pollfd fds[RANKS_LIVES + 1];
+	struct request request;
 
-	for (;;) {
+	for (int alive = *lives; alive;) {
 		uint64_t now_ns = ranks_now_ns();
+		int count = *lives;
 
 		if (now_ns >= end_ns)
 			return false;
-		if (poll(&end, 1, (int)((end_ns - now_ns) / 1000000 + 1)) > 0)
-			return true;
+		for (int i = 0; i < count; i++)
+			fds[i] = (struct pollfd){.fd = runs[i].end, .events = POLLIN};
+		fds[count] = (struct pollfd){.fd = asked, .events = POLLIN};
+		if (poll(fds, (nfds_t)count + 1, (int)((end_ns - now_ns) / 1000000 + 1)) <= 0)
+			continue;
+		if (fds[count].revents &&
+		    read(asked, &request, sizeof(request)) == sizeof(request)) {
+			start_process(run_again(runs, (*lives)++, request.rank, request.dies));
+			alive++;
+			continue; /* who asked may be gone already: its request came first */
+		}
+		for (int i = 0; i < count; i++) {
+			if (!fds[i].revents)
+				continue;
+			close(runs[i].end);
+			runs[i].end = -1;
+			alive--;
+		}
 	}
+	return true;
 }
 
-static bool reap(struct ranks_ctx *ctx, pid_t *pid, int world, uint64_t dies, bool in_time,
-		 unsigned limit_s)
+static bool reap(struct run *runs, int lives, bool in_time, unsigned limit_s)
 {
 	bool ok = in_time;
 
-	for (int r = 0; r < world; r++) {
-		const bool must_die = dies >> r & 1;
+	for (struct run *run = runs; run < runs + lives; run++) {
 		int status = 0;
 
-		if (!in_time && !waitpid(pid[r], &status, WNOHANG)) {
+		if (!in_time && !waitpid(run->pid, &status, WNOHANG)) {
 			tap_check(false, __FILE__, __LINE__,
-				  "rank %d (pid %d) has not ended in %u s", r, pid[r], limit_s);
-			kill(pid[r], SIGKILL);
-			waitpid(pid[r], &status, 0);
+				  "rank %d (pid %d, life %d) has not ended in %u s", run->rank,
+				  run->pid, run->ctx.life, limit_s);
+			kill(run->pid, SIGKILL);
+			waitpid(run->pid, &status, 0);
 			continue;
 		}
 		if (in_time)
-			waitpid(pid[r], &status, 0);
-		if (must_die)
+			waitpid(run->pid, &status, 0);
+		if (run->dies)
 			ok &= tap_check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL,
 					__FILE__, __LINE__,
-					"rank %d was to be killed, its status is %#x", r,
+					"rank %d was to be killed, its status is %#x", run->rank,
 					(unsigned)status);
 		else
 			ok &= tap_check(WIFEXITED(status) && !WEXITSTATUS(status) &&
-						ctx->shared->done[r],
-					__FILE__, __LINE__, "rank %d ended with status %#x", r,
-					(unsigned)status);
+						run->ctx.shared->done[run->index],
+					__FILE__, __LINE__, "rank %d ended with status %#x",
+					run->rank, (unsigned)status);
 	}
 	return ok;
 }
 
-static bool run_processes(struct run *run, int world, unsigned limit_s, uint64_t dies)
+static bool run_processes(struct run *runs, int world, unsigned limit_s)
 {
-	pid_t pid[RANKS_MAX];
-	int ends[2];
+	int ask[2], lives = world;
 	bool ok;
 
 	fflush(NULL);
-	if (pipe(ends)) {
+	if (pipe(ask)) {
 		puts("Bail out! no pipe");
 		exit(1);
 	}
-	for (int r = 0; r < world; r++) {
-		pid[r] = fork();
-		if (pid[r] < 0) {
-			puts("Bail out! no more processes");
-			exit(1);
-		}
-		if (pid[r] == 0) {
-			prctl(PR_SET_PDEATHSIG, SIGKILL);
-			close(ends[0]);
-			atomic_store(&run->ctx->shared->pid[r], getpid());
-			run_rank(&run[r]);
-			exit(0);
-		}
-		atomic_store(&run->ctx->shared->pid[r], pid[r]);
-	}
-	close(ends[1]);
-	ok = reap(run->ctx, pid, world, dies, await_children(ends[0], limit_s), limit_s);
-	close(ends[0]);
+	runs[0].ctx.shared->ask = ask[1];
+	for (int r = 0; r < world; r++)
+		start_process(&runs[r]);
+	ok = await_children(runs, &lives, ask[0], limit_s);
+	ok = reap(runs, lives, ok, limit_s);
+	for (int i = 0; i < lives; i++)
+		if (runs[i].end >= 0)
+			close(runs[i].end);
+	close(ask[0]);
+	close(ask[1]);
 	return ok;
 }
 
@@ -318,8 +412,11 @@ bool ranks_run(const struct ranks_opts *opts, void (*body)(struct ranks_ctx *ctx
 {
 	const unsigned limit_s = opts->limit_s ? opts->limit_s : LIMIT_S;
 	const size_t head_bytes = (sizeof(struct ranks_shared) + 4095) / 4096 * 4096;
-	struct ranks_ctx ctx = {opts->world, opts->threads, opts->store, opts->arg, NULL, NULL};
-	struct run run[RANKS_MAX];
+	struct ranks_ctx ctx = {.world = opts->world,
+				.threads = opts->threads,
+				.store = opts->store,
+				.arg = opts->arg};
+	struct run runs[RANKS_LIVES];
 	uint8_t *map;
 	bool ok;
 
@@ -336,9 +433,13 @@ bool ranks_run(const struct ranks_opts *opts, void (*body)(struct ranks_ctx *ctx
 		snprintf(ctx.shared->name[number], sizeof(ctx.shared->name[number]), "group%d",
 			 number);
 	for (int r = 0; r < opts->world; r++)
-		run[r] = (struct run){&ctx, body, r};
-	ok = opts->threads ? run_threads(run, opts->world, limit_s)
-			   : run_processes(run, opts->world, limit_s, opts->dies);
+		runs[r] = (struct run){.ctx = ctx,
+				       .body = body,
+				       .rank = r,
+				       .index = r,
+				       .dies = opts->dies >> r & 1};
+	ok = opts->threads ? run_threads(runs, opts->world, limit_s)
+			   : run_processes(runs, opts->world, limit_s);
 	munmap(map, head_bytes + opts->area_bytes);
 	return ok;
 }

@@ -19,6 +19,7 @@
 
 enum {
 	RANKS_MAX = 16,
+	RANKS_LIVES = 64, /* ranks and restarted ones that one run may have */
 	RANKS_EVENTS = 64,
 	RANKS_GROUPS = 8, /* groups that one run may make */
 };
@@ -57,7 +58,7 @@ struct ranks_opts {
 	bool threads;	   /* of this process; else processes */
 	bool store;	   /* meet at a TCP store; else by an allgather callback */
 	unsigned limit_s;  /* 0: 60 */
-	uint64_t dies;	   /* bit r: rank r ends by SIGKILL, and must */
+	uint64_t dies;	   /* bit r: rank r ends by SIGKILL, and must, in its first life */
 	size_t area_bytes; /* of ctx->area */
 	void *arg;	   /* ctx->arg */
 };
@@ -66,6 +67,7 @@ struct ranks_shared;
 
 struct ranks_ctx {
 	int world;
+	int life; /* how often this rank was started before */
 	bool threads, store;
 	void *arg;
 	void *area; /* zeroed, seen by all ranks */
@@ -74,6 +76,14 @@ struct ranks_ctx {
 
 /* Run body as each rank; true if no rank hung or died unasked. */
 bool ranks_run(const struct ranks_opts *opts, void (*body)(struct ranks_ctx *ctx, int rank));
+
+/*
+ * Run the body as that rank once more, beside the life that it may still have: it meets as one that
+ * joins. dies: the new life ends by SIGKILL, and must.
+ */
+void ranks_restart(struct ranks_ctx *ctx, int rank, bool dies);
+/* The allgather of the number-th group is one of these ranks (bit r) alone, from now on. */
+void ranks_meet_as(struct ranks_ctx *ctx, int number, uint32_t present);
 
 /* How the ranks of this run meet in their number-th group (0..RANKS_GROUPS-1). */
 void ranks_group_opts(struct ranks_ctx *ctx, int rank, int number, struct accel_group_opts *opts);
@@ -88,7 +98,7 @@ bool ranks_raised(struct ranks_ctx *ctx, int event, uint32_t count);
 /* The number-th meeting of the ranks at an event: raise, then wait for number * members. */
 bool ranks_meet(struct ranks_ctx *ctx, int event, uint32_t number, int members);
 
-pid_t ranks_pid(struct ranks_ctx *ctx, int rank); /* of a rank that is a process */
+pid_t ranks_pid(struct ranks_ctx *ctx, int rank); /* of a rank that is a process: its last life */
 
 uint64_t ranks_now_ns(void);
 uint16_t ranks_free_port(void);

@@ -11,7 +11,7 @@ WORLD, HIDDEN, TOPK, EXPERTS, TOKENS = 2, 64, 2, 4, 6
 lib = c.CDLL(os.path.join(os.environ.get("BUILD", "build"), "lib/libaccel.so.0"))
 size, ptr, u32, u64, i32 = c.c_size_t, c.c_void_p, c.c_uint32, c.c_uint64, c.c_int32
 fields = lambda *f: type("Struct", (c.Structure,), {"_fields_": [("size", size), *f]})
-GroupOpts = fields(("master_addr", c.c_char_p), ("master_port", u32), ("reserved0", u32),
+GroupOpts = fields(("master_addr", c.c_char_p), ("master_port", u32), ("join", u32),
                    ("name", c.c_char_p), ("allgather", ptr), ("allgather_arg", ptr),
                    ("socket_dir", c.c_char_p), ("transports", c.c_char_p),
                    ("timeout_ns", c.c_int64), ("reserved", u64 * 8))

@@ -321,7 +321,7 @@ TEST(group, refuses_bad_arguments)
 #define REFUSED(code, ...)                                                                         \
 	o.opts = (struct accel_group_opts){.size = sizeof(o.opts), __VA_ARGS__};                   \
 	CHECK_EQ(accel_group_create(dev, 0, 1, &o.opts, &group), code)
-	REFUSED(-EINVAL, .reserved0 = 1);
+	REFUSED(-EINVAL, .join = 2);
 	REFUSED(-EINVAL, .reserved = {[7] = 1});
 	REFUSED(-EINVAL, .timeout_ns = -1);
 	REFUSED(-EINVAL, .master_port = 65536);

@@ -58,7 +58,8 @@ struct accel_group_opts {
 	const char *master_addr; /* of rank 0's store; NULL: MASTER_ADDR, else 127.0.0.1 */
 	/* 0: MASTER_PORT, else 29400; the next three are tried when it is another's */
 	uint32_t master_port;
-	uint32_t reserved0;
+	/* 1: this rank was in the group and comes back in a new process: see accel_group_join() */
+	uint32_t join;
 	const char *name; /* tells apart groups that meet at one address; NULL: "world" */
 	/*
 	 * The caller's own allgather instead of the store: all[r * bytes] = rank r's mine. Returns
@@ -80,12 +81,36 @@ struct accel_group_opts {
  * Collective. Several groups, and several ranks of one group, may live in one process.
  * Return: 0; -EINVAL; -E2BIG; -ENOMEM; -ETIMEDOUT some rank never came (the error names it);
  * -ECONNRESET a rank that came went away; -EPROTO ranks disagree about the world or two claim one
- * rank; -EADDRINUSE no port of the four is free; -EHOSTUNREACH a rank that no transport reaches
- * (another host, or this kernel with no common socket); -EOPNOTSUPP no transport of the list is in
- * this version; what @allgather returned.
+ * rank, or joins a group that is only being made; -EADDRINUSE no port of the four is free;
+ * -EHOSTUNREACH a rank that no transport reaches (another host, or this kernel with no common
+ * socket); -EOPNOTSUPP no transport of the list is in this version; what @allgather returned.
  */
 int accel_group_create(struct accel_device *dev, int rank, int world,
 		       const struct accel_group_opts *opts, struct accel_group **group);
+
+/**
+ * accel_group_join - let ranks that were restarted come back into the group
+ * @joining:    [ACCEL_RANKS_MAX / 64], bit r: rank r comes back
+ * @absent:     the same of ranks that are gone and stay away; NULL: none
+ * @timeout_ns: of the whole call; < 0: the group's; 0 is not allowed
+ * Collective: made by every rank of the group that goes on, with the same sets, while each rank that
+ * comes back makes accel_group_create() with join set to 1 and the arguments of the first time. All
+ * meet as they did then, by the store, which the lowest rank that goes on hosts, or by the caller's
+ * allgather, whose callback and argument must still be valid, and in which the part of an absent rank
+ * is all zero. A rank that comes back learns there who is absent.
+ *
+ * Whatever this process held of the old process of such a rank, its buffers included, is let go.
+ * Contexts that exist know nothing of the new one until accel_ep_join(), and must not begin a round
+ * before. After an error nothing has changed, and all ranks may call again; one that dies meanwhile is
+ * named by the others' errors.
+ * Context: no call on the group's contexts meanwhile.
+ * Return: 0; -EINVAL no rank joins, a rank that does not exist, this one, or one in both sets;
+ * -ETIMEDOUT a rank did not come (the error names it); -ECONNRESET one came and went away; -EPROTO
+ * ranks disagree about who joins or is absent, or two claim one rank; -EADDRINUSE; -EHOSTUNREACH;
+ * -ENOMEM; what @allgather returned.
+ */
+int accel_group_join(struct accel_group *group, const uint64_t *joining, const uint64_t *absent,
+		     int64_t timeout_ns);
 
 /** struct accel_group_info - who and how many */
 struct accel_group_info {
