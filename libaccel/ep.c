@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * Making, asking about and ending an EP context. Create is a ladder of four steps, each collective:
- * options are exchanged and compared; the window and the private memory are taken; windows are
- * shown to all peers together with "ready" or the error; and peers' boards are opened, which all
- * wait for. A rank that fails says so, so that all fail with its name.
+ * Making, asking about and ending an EP context. Create is what each rank decides alone, then the
+ * steps of ep_meet.c that all make together, with its memory taken in between.
  */
 #include "ep.h"
+#include "ep_meet.h"
 #include "order.h"
 
 #include <errno.h>
@@ -16,52 +15,9 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define ERRNO_MAX 4095
 #define CACHE_KIB_DEFAULT 32768
 
 #define FAIL(code, ...) accel_fail(NULL, code, ACCEL_AT_CREATE, __VA_ARGS__)
-
-/* The body of EP_READY. */
-struct ready {
-	int32_t status; /* 0 or the errno that ended the sender's create */
-	uint32_t pad;
-	uint64_t region;
-	uint64_t incarnation;
-};
-
-_Static_assert(sizeof(struct ready) <= sizeof(struct accel_ep_shape), "answers hold either");
-
-/* The body of EP_OPTS: the shape, then expert_rank and expert_slot. */
-static size_t opts_bytes(uint32_t experts)
-{
-	return sizeof(struct accel_ep_shape) + 2 * (size_t)experts * sizeof(int32_t);
-}
-
-/*
- * Shapes of different E make messages of different size: the exchange carries the fixed part first,
- * then the tables, so that unequal experts are named like any other field.
- */
-static int agree(struct accel_ep *ep, uint64_t tag, const int32_t *tables, uint8_t *all)
-{
-	int world = ep->group->world, rank = ep->group->rank, rc;
-	size_t shape_bytes = sizeof(ep->shape), bytes = opts_bytes(ep->shape.experts);
-
-	rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_OPTS, tag * 2, &ep->shape,
-				  shape_bytes, all, ep->local.timeout_ns);
-	for (int p = 0; p < world && !rc; p++) {
-		struct accel_ep_shape theirs;
-
-		memcpy(&theirs, all + (size_t)p * shape_bytes, shape_bytes);
-		rc = accel_ep_compare(rank, &ep->shape, tables, p, &theirs, tables);
-	}
-	if (!rc)
-		rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_OPTS, tag * 2 + 1,
-					  tables, bytes - shape_bytes, all, ep->local.timeout_ns);
-	for (int p = 0; p < world && !rc; p++)
-		rc = accel_ep_compare(rank, &ep->shape, tables, p, &ep->shape,
-				      (const int32_t *)(all + (size_t)p * (bytes - shape_bytes)));
-	return rc;
-}
 
 /*
  * Half of the last-level cache, since the rows' source takes as much as their copy. Not from
@@ -105,96 +61,6 @@ static int take_memory(struct accel_ep *ep, const int32_t *tables)
 	for (uint32_t i = 0; i < ep->shape.lanes; i++)
 		accel_ep_lane_init(ep, i);
 	return ep->ops->open(ep, &ep->transport);
-}
-
-/* Say ready, or why not, and hear the same from all; the error is the own one, else the lowest rank's. */
-static int hear(struct accel_ep *ep, uint64_t tag, const struct ready *mine, struct ready *all)
-{
-	struct accel_failure where = {.rank = -1, .phase = ACCEL_PHASE_CREATE, .lane = -1};
-	struct accel_error own = {.size = sizeof(own)};
-	int rc;
-
-	if (mine->status)
-		accel_error_get(NULL, &own);
-	rc = accel_group_exchange(ep->group, NULL, ACCEL_MESSAGE_EP_READY, tag, mine, sizeof(*mine),
-				  all, ep->local.timeout_ns);
-	where.rank = own.rank;
-	if (mine->status)
-		return accel_fail(NULL, mine->status, &where, "%s", own.text);
-	for (int p = 0; p < ep->group->world && !rc; p++) {
-		where.rank = p;
-		if (all[p].status > 0 || all[p].status < -ERRNO_MAX)
-			rc = accel_fail(NULL, -EPROTO, &where,
-					"rank %d says %d where 0 or an errno is due", p,
-					all[p].status);
-		else if (all[p].status)
-			rc = accel_fail(NULL, all[p].status, &where,
-					"rank %d could not make its part of the context: %s", p,
-					strerror(-all[p].status));
-	}
-	return rc;
-}
-
-static int show_window(struct accel_ep *ep)
-{
-	int rc = 0;
-
-	for (int p = 0; p < ep->group->world && !rc; p++)
-		if (p != ep->group->rank)
-			rc = ep->ops->reg(ep->transport, p, ep->window);
-	return rc ? FAIL(rc, "the window could not be shown to a peer: %s", strerror(-rc)) : 0;
-}
-
-static int connect_peers(struct accel_ep *ep, const struct ready *all)
-{
-	int rc = 0;
-
-	for (int p = 0; p < ep->group->world && !rc; p++) {
-		if (p == ep->group->rank)
-			continue;
-		rc = ep->ops->connect(ep->transport, p, all[p].region, all[p].incarnation);
-		if (!rc)
-			rc = ep->ops->reach(ep->transport, p, all[p].region, &ep->peer_window[p]);
-	}
-	return rc;
-}
-
-/* Show the window and open the peers'. Nobody leaves before all have done so. */
-static int meet(struct accel_ep *ep, uint64_t tag, int status, struct ready *all)
-{
-	struct ready mine = {.incarnation = ep->incarnation};
-	int rc;
-
-	mine.status = status ? status : show_window(ep);
-	mine.region = ep->window ? ep->window->id : 0;
-	rc = hear(ep, tag * 2, &mine, all);
-	if (!rc) {
-		mine.status = connect_peers(ep, all);
-		rc = hear(ep, tag * 2 + 1, &mine, all);
-	}
-	return rc;
-}
-
-/* Messages of contexts that were given up on one side. */
-static void forget_older(struct accel_group *group, uint64_t tag)
-{
-	for (int p = 0; p < group->world; p++) {
-		if (!group->channel[p])
-			continue;
-		accel_channel_drop(group->channel[p], ACCEL_MESSAGE_EP_OPTS, tag * 2);
-		accel_channel_drop(group->channel[p], ACCEL_MESSAGE_EP_READY, tag * 2);
-	}
-}
-
-/* This rank fails by itself: the others, who may have sent their options, must not wait for it. */
-static void decline(struct accel_group *group, uint64_t tag)
-{
-	const struct accel_ep_shape none = {0};
-
-	for (int p = 0; p < group->world; p++)
-		if (group->channel[p])
-			accel_channel_send(group->channel[p], ACCEL_MESSAGE_EP_OPTS, tag * 2, &none,
-					   sizeof(none), 0);
 }
 
 /* Everything that create took, in reverse. */
@@ -249,18 +115,16 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 		    uint32_t tokens_max, const struct accel_ep_opts *opts, struct accel_ep **out)
 {
 	int32_t tables[2 * ACCEL_EXPERTS_MAX];
-	void *answers = NULL; /* of all ranks, to each question in turn */
+	struct accel_ep_meeting m;
 	struct accel_ep *ep;
-	uint64_t tag;
 	int rc;
 
 	if (!group)
 		return FAIL(-EINVAL, "accel_ep_create: group is NULL");
-	tag = ++group->ep_number;
-	forget_older(group, tag);
+	accel_ep_meeting_init(&m, group);
 	ep = calloc(1, sizeof(*ep));
 	if (!out || !ep) {
-		decline(group, tag);
+		accel_ep_decline(&m);
 		free(ep);
 		return out ? FAIL(-ENOMEM, "no memory for a context")
 			   : FAIL(-EINVAL, "accel_ep_create: ep is NULL");
@@ -270,18 +134,13 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 	ep->cached_bytes = cached_bytes();
 	ep->ops = &accel_shm_ops;
 	rc = prepare(ep, hidden, topk, experts, tokens_max, opts, tables);
-	if (!rc) {
-		answers = calloc((size_t)group->world, opts_bytes(experts));
-		rc = answers ? 0
-			     : FAIL(-ENOMEM, "no memory for the answers of %d ranks", group->world);
-	}
 	if (rc)
-		decline(group, tag);
+		accel_ep_decline(&m);
 	else
-		rc = agree(ep, tag, tables, answers);
+		rc = accel_ep_agree(&m, ep, tables);
 	if (!rc)
-		rc = meet(ep, tag, take_memory(ep, tables), answers);
-	free(answers);
+		rc = accel_ep_meet(&m, take_memory(ep, tables));
+	accel_ep_meeting_fini(&m);
 	if (rc) {
 		ep_free(ep);
 		return rc;
