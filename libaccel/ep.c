@@ -55,12 +55,29 @@ static int take_memory(struct accel_ep *ep, const int32_t *tables)
 	ep->expert_slot = ep->expert_rank + ep->shape.experts;
 	memcpy(ep->expert_rank, tables, 2 * ep->shape.experts * sizeof(*tables));
 	ep->masked = (void *)(base + ep->layout.tables_masked);
+	ep->joins = (void *)(base + ep->layout.tables_joins);
+	memcpy(ep->joins, ep->group->joins, (size_t)ep->group->world * sizeof(*ep->joins));
 	ep->peer_wait_ns = (void *)(base + ep->layout.tables_wait);
 	ep->peer_window = (void *)(base + ep->layout.tables_window);
 	ep->arrivals = (void *)(base + ep->layout.tables_arrival);
 	for (uint32_t i = 0; i < ep->shape.lanes; i++)
 		accel_ep_lane_init(ep, i);
 	return ep->ops->open(ep, &ep->transport);
+}
+
+/*
+ * Into a context that goes on: at its rounds, of which this rank has none left to read, and without
+ * the ranks that are absent.
+ */
+static void come_back(struct accel_ep *ep, const struct accel_ep_meeting *m)
+{
+	for (uint32_t l = 0; l < ep->shape.lanes; l++) {
+		ep->lane[l].round = m->round[l];
+		ep->ops->send(ep->transport, -1, l, ACCEL_WAY_DONE, (uint32_t)m->round[l], NULL);
+	}
+	for (int p = 0; p < ep->group->world; p++)
+		if (p != ep->group->rank && !accel_ranks_has(m->with, p))
+			accel_ep_mask(ep, p);
 }
 
 /* Everything that create took, in reverse. */
@@ -117,7 +134,7 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 	int32_t tables[2 * ACCEL_EXPERTS_MAX];
 	struct accel_ep_meeting m;
 	struct accel_ep *ep;
-	int rc;
+	int rc, status;
 
 	if (!group)
 		return FAIL(-EINVAL, "accel_ep_create: group is NULL");
@@ -138,8 +155,12 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 		accel_ep_decline(&m);
 	else
 		rc = accel_ep_agree(&m, ep, tables);
-	if (!rc)
-		rc = accel_ep_meet(&m, take_memory(ep, tables));
+	if (!rc) {
+		status = take_memory(ep, tables);
+		if (!status && m.goes_on)
+			come_back(ep, &m);
+		rc = accel_ep_meet(&m, status);
+	}
 	accel_ep_meeting_fini(&m);
 	if (rc) {
 		ep_free(ep);
@@ -297,8 +318,9 @@ int accel_ep_stats_get(struct accel_ep *ep, struct accel_ep_stats *user)
 	stats.work_requests = load(&ep->counters.work_requests);
 	stats.sleeps = load(&ep->counters.sleeps);
 	stats.wait_ns = load(&ep->counters.wait_ns);
+	stats.maps = ep->group->maps;
 	for (int p = 0; p < ep->group->world; p++)
-		if (p != ep->group->rank)
+		if (ep->group->channel[p])
 			stats.maps += accel_channel_maps(ep->group->channel[p]);
 	return accel_struct_copy_out(&ep->obj, "struct accel_ep_stats", &stats, sizeof(stats),
 				     user);

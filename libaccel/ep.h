@@ -36,7 +36,7 @@ struct accel_ep_shape {
 	uint32_t dtype, receive, combine_input, quant, lanes;
 };
 
-#define ACCEL_EP_VERSION 1
+#define ACCEL_EP_VERSION 2
 
 /* Local choices, after defaults. */
 struct accel_ep_local {
@@ -62,7 +62,8 @@ struct accel_ep_layout {
 	uint64_t shared_lane, shared_lane_bytes, shared_bytes; /* the board comes first */
 	uint64_t records, map, rows, output;
 
-	uint64_t tables_placement, tables_masked, tables_wait, tables_window, tables_arrival;
+	uint64_t tables_placement, tables_masked, tables_joins, tables_wait, tables_window,
+		tables_arrival;
 	uint64_t private_tables_bytes, private_lane_bytes, private_bytes;
 	uint64_t window;
 	uint64_t weights, send_count, send_entries, token_choices, slot, entry;
@@ -173,6 +174,7 @@ struct accel_ep {
 	const struct accel_transport_ops *ops;
 	struct accel_transport *transport;
 	_Atomic uint32_t *masked; /* [R] ACCEL_MASK_BEGUN, then ACCEL_MASK_FENCED too */
+	uint32_t *joins; /* [R] how often each rank had joined the group when it was met here */
 	_Atomic uint32_t aborted;
 	_Atomic uint64_t *peer_wait_ns; /* [R] */
 	struct accel_ep_counters counters;

@@ -109,6 +109,7 @@ static void lay_tables(struct accel_ep_layout *l, const struct accel_ep_shape *s
 {
 	l->tables_placement = take(c, 2 * (uint64_t)s->experts, sizeof(int32_t));
 	l->tables_masked = take(c, world, sizeof(uint32_t));
+	l->tables_joins = take(c, world, sizeof(uint32_t));
 	l->tables_wait = take(c, world, sizeof(uint64_t));
 	l->tables_window = take(c, world, sizeof(void *));
 	l->tables_arrival = take(c, (uint64_t)world * s->lanes, sizeof(struct accel_ep_arrival));

@@ -4,10 +4,17 @@
  * The steps that the ranks of an EP context make together: options are exchanged and compared;
  * windows are shown together with "ready" or the error; boards are opened, which all wait for. A
  * rank that fails says so, so that all fail with its name.
+ *
+ * When ranks join, those that have the context make the same steps, also with each other, so that a
+ * rank that is missing, dies or is at another round is named to everybody by itself; but only those
+ * that join are strangers to them.
  */
 #include "ep_meet.h"
 
+#include "deadline.h"
+
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +30,7 @@ struct ready {
 	uint64_t incarnation;
 };
 
-_Static_assert(sizeof(struct ready) <= sizeof(struct accel_ep_shape), "answers hold either");
+_Static_assert(sizeof(struct ready) <= sizeof(struct accel_ep_hello), "answers hold either");
 
 /* Messages of contexts that were given up on one side. */
 static void forget_older(struct accel_group *group, uint64_t tag)
@@ -38,10 +45,14 @@ static void forget_older(struct accel_group *group, uint64_t tag)
 
 void accel_ep_meeting_init(struct accel_ep_meeting *m, struct accel_group *group)
 {
-	*m = (struct accel_ep_meeting){.group = group, .tag = ++group->ep_number};
+	*m = (struct accel_ep_meeting){
+		.role = group->params.opts.join ? ACCEL_EP_JOINS : ACCEL_EP_CREATES,
+		.group = group,
+		.tag = ++group->ep_number,
+	};
 	forget_older(group, m->tag);
 	for (int p = 0; p < group->world; p++) {
-		if (p == group->rank)
+		if (!group->channel[p])
 			continue;
 		accel_ranks_add(m->with, p);
 		accel_ranks_add(m->strange, p);
@@ -55,7 +66,7 @@ void accel_ep_meeting_fini(struct accel_ep_meeting *m)
 
 void accel_ep_decline(struct accel_ep_meeting *m)
 {
-	const struct accel_ep_shape none = {0};
+	const struct accel_ep_hello none = {0};
 
 	for (int p = 0; p < m->group->world; p++)
 		if (accel_ranks_has(m->with, p))
@@ -66,15 +77,110 @@ void accel_ep_decline(struct accel_ep_meeting *m)
 static int exchange(struct accel_ep_meeting *m, uint32_t type, uint64_t tag, const void *mine,
 		    size_t bytes)
 {
-	const struct accel_exchange what = {.with = m->with,
-					    .type = type,
-					    .tag = tag,
-					    .mine = mine,
-					    .bytes = bytes,
-					    .all = m->answers,
-					    .timeout_ns = m->ep->local.timeout_ns};
+	struct accel_exchange what = {.with = m->with,
+				      .type = type,
+				      .tag = tag,
+				      .mine = mine,
+				      .bytes = bytes,
+				      .all = m->answers,
+				      .timeout_ns = m->ep->local.timeout_ns,
+				      .aborted = &m->ep->aborted};
 
+	if (m->deadline_ns) {
+		what.timeout_ns = m->deadline_ns - accel_now_ns();
+		what.timeout_ns = what.timeout_ns > 0 ? what.timeout_ns : 1;
+	}
 	return accel_exchange(m->group, &what);
+}
+
+static int fail_about(int rank, int code, const char *text)
+{
+	const struct accel_failure where = {.rank = rank, .phase = ACCEL_PHASE_CREATE, .lane = -1};
+
+	return accel_fail(NULL, code, &where, text, rank);
+}
+
+static int check_role(const struct accel_ep_meeting *m, int peer, uint32_t role)
+{
+	uint32_t due = accel_ranks_has(m->strange, peer) ? ACCEL_EP_JOINS : ACCEL_EP_LETS_JOIN;
+
+	if (role < ACCEL_EP_CREATES || role > ACCEL_EP_JOINS)
+		return fail_about(peer, -EPROTO,
+				  "rank %d takes part as what this version does not know");
+	if (m->role == ACCEL_EP_CREATES && role == ACCEL_EP_LETS_JOIN)
+		return fail_about(
+			peer, -EPROTO,
+			"rank %d lets ranks join a context, and this rank makes a new one");
+	if (m->role != ACCEL_EP_LETS_JOIN || role == due)
+		return 0;
+	return fail_about(
+		peer, -EPROTO,
+		due == ACCEL_EP_JOINS ? "rank %d was to join, but takes part as if it had been here"
+		: role == ACCEL_EP_JOINS ? "rank %d joins, but this rank was not told to let it"
+					 : "rank %d makes a new context, and this rank lets "
+					   "ranks join one that it has");
+}
+
+/* Lanes go on where those that have the context are; they must be at one round. */
+static int check_rounds(struct accel_ep_meeting *m, int first, int peer, const uint64_t *round)
+{
+	const struct accel_failure where = {.rank = peer, .phase = ACCEL_PHASE_CREATE, .lane = -1};
+
+	for (uint32_t l = 0; l < m->ep->shape.lanes; l++)
+		if (m->round[l] != round[l])
+			return accel_fail(NULL, -EPROTO, &where,
+					  "lane %u has made %" PRIu64
+					  " rounds on rank %d and %" PRIu64
+					  " on rank %d: ranks that let others join must be in step",
+					  l, m->round[l], first, round[l], peer);
+	return 0;
+}
+
+/* Everybody's first message is there. */
+static int compare(struct accel_ep_meeting *m, const struct accel_ep_hello *all,
+		   const int32_t *tables)
+{
+	int world = m->group->world, rank = m->group->rank, first = -1, rc = 0;
+
+	for (int p = 0; p < world && !rc; p++)
+		if (accel_ranks_has(m->with, p))
+			rc = accel_ep_compare(rank, &m->ep->shape, tables, p, &all[p].shape,
+					      tables);
+	for (int p = 0; p < world && !rc; p++)
+		if (accel_ranks_has(m->with, p))
+			rc = check_role(m, p, all[p].role);
+	for (int p = 0; p < world && !rc; p++) {
+		if ((p != rank && !accel_ranks_has(m->with, p)) ||
+		    all[p].role != ACCEL_EP_LETS_JOIN)
+			continue;
+		if (first < 0)
+			memcpy(m->round, all[p].round, sizeof(m->round));
+		first = first < 0 ? p : first;
+		rc = check_rounds(m, first, p, all[p].round);
+	}
+	m->goes_on = first >= 0;
+	for (int p = 0; p < world && !rc; p++) {
+		if (m->goes_on && all[p].role == ACCEL_EP_CREATES)
+			rc = fail_about(p, -EPROTO,
+					"rank %d makes a new context where others let "
+					"ranks join one that they have");
+		else if (!m->goes_on && p != rank && !accel_ranks_has(m->with, p))
+			rc = fail_about(p, -ECONNRESET,
+					"rank %d was absent when this rank joined: a new "
+					"context needs all ranks");
+	}
+	return rc;
+}
+
+static int exchange_hellos(struct accel_ep_meeting *m, const int32_t *tables)
+{
+	struct accel_ep_hello hello = {.shape = m->ep->shape, .role = m->role};
+	int rc;
+
+	for (uint32_t l = 0; l < m->ep->shape.lanes && m->role == ACCEL_EP_LETS_JOIN; l++)
+		hello.round[l] = m->ep->lane[l].round;
+	rc = exchange(m, ACCEL_MESSAGE_EP_OPTS, m->tag * 2, &hello, sizeof(hello));
+	return rc ? rc : compare(m, m->answers, tables);
 }
 
 /*
@@ -83,31 +189,24 @@ static int exchange(struct accel_ep_meeting *m, uint32_t type, uint64_t tag, con
  */
 int accel_ep_agree(struct accel_ep_meeting *m, struct accel_ep *ep, const int32_t *tables)
 {
-	int world = m->group->world, rank = m->group->rank, rc;
-	size_t shape_bytes = sizeof(ep->shape),
-	       tables_bytes = 2 * (size_t)ep->shape.experts * sizeof(int32_t);
+	size_t entries = 2 * (size_t)ep->shape.experts;
+	int world = m->group->world, rc;
 
 	m->ep = ep;
-	m->answers = calloc((size_t)world, shape_bytes + tables_bytes);
+	m->answers = calloc((size_t)world,
+			    sizeof(struct accel_ep_hello) + entries * sizeof(*tables));
 	if (!m->answers) {
 		accel_ep_decline(m);
 		return FAIL(-ENOMEM, "no memory for the answers of %d ranks", world);
 	}
-	rc = exchange(m, ACCEL_MESSAGE_EP_OPTS, m->tag * 2, &ep->shape, shape_bytes);
-	for (int p = 0; p < world && !rc; p++) {
-		struct accel_ep_shape theirs;
-
-		memcpy(&theirs, (uint8_t *)m->answers + (size_t)p * shape_bytes, shape_bytes);
-		if (accel_ranks_has(m->with, p))
-			rc = accel_ep_compare(rank, &ep->shape, tables, p, &theirs, tables);
-	}
+	rc = exchange_hellos(m, tables);
 	if (!rc)
-		rc = exchange(m, ACCEL_MESSAGE_EP_OPTS, m->tag * 2 + 1, tables, tables_bytes);
+		rc = exchange(m, ACCEL_MESSAGE_EP_OPTS, m->tag * 2 + 1, tables,
+			      entries * sizeof(*tables));
 	for (int p = 0; p < world && !rc; p++)
 		if (accel_ranks_has(m->with, p))
-			rc = accel_ep_compare(rank, &ep->shape, tables, p, &ep->shape,
-					      (int32_t *)m->answers +
-						      (size_t)p * 2 * ep->shape.experts);
+			rc = accel_ep_compare(m->group->rank, &ep->shape, tables, p, &ep->shape,
+					      (int32_t *)m->answers + (size_t)p * entries);
 	return rc;
 }
 
@@ -161,6 +260,8 @@ static int connect_peers(struct accel_ep_meeting *m)
 	for (int p = 0; p < m->group->world && !rc; p++) {
 		if (!accel_ranks_has(m->strange, p))
 			continue;
+		accel_region_put(ep->peer_window[p]);
+		ep->peer_window[p] = NULL;
 		rc = ep->ops->connect(ep->transport, p, all[p].region, all[p].incarnation);
 		if (!rc)
 			rc = ep->ops->reach(ep->transport, p, all[p].region, &ep->peer_window[p]);

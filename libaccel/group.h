@@ -35,9 +35,10 @@ struct accel_exchange {
 	size_t bytes;
 	void *all;	    /* [r * bytes] rank r's message, and mine; of others untouched */
 	int64_t timeout_ns; /* for the whole call; < 0 the group's default */
+	const _Atomic uint32_t *aborted; /* not 0: give up with -ECANCELED; NULL: never */
 };
 
-/* -ETIMEDOUT, -ECONNRESET, -EPROTO, -ENOMEM. */
+/* -ETIMEDOUT, -ECONNRESET, -EPROTO, -ENOMEM, -ECANCELED. */
 int accel_exchange(struct accel_group *group, const struct accel_exchange *what);
 /* The same with all ranks. */
 int accel_group_exchange(struct accel_group *group, struct accel_object *obj, uint32_t type,

@@ -119,6 +119,8 @@ static int exchange_all(struct exchange *x, struct pollfd *pfds, int64_t timeout
 
 		if (rc || !x->left)
 			return rc;
+		if (x->what->aborted && accel_load_acquire(x->what->aborted))
+			return accel_fail(x->what->obj, -ECANCELED, ACCEL_AT_CREATE, "aborted");
 		if (accel_deadline_passed(deadline_ns))
 			return fail_missing(x, timeout_ns);
 		for (int r = 0; r < x->world; r++) {

@@ -20,6 +20,15 @@
  * The owner changes the word before it reuses what p might be reading, and it never holds an
  * incarnation again that it has let go of (they are random): whatever a reader missed in between, it
  * cannot find its own.
+ *
+ * A rank that joins is met by connect() once more. Why that is safe while the old process of that rank
+ * may still live, stopped somewhere in a sum over this rank's memory: it is masked before it is met, so
+ * the word has gone from its incarnation to none and then to the new one, and whenever it wakes, its
+ * question is answered no. It may find signals here that are the new one's, and read what they say: it
+ * asks before it believes. What it writes, it writes into its own window, which nobody here looks at
+ * any more. And the new one cannot take an old signal for its own: lanes are idle at round n when it
+ * is met, so lines here hold rounds up to n, and it waits for n + 1 first; its own window is new, and
+ * zero. done starts at n on its board: of what was handed over before it has nothing left to read.
  */
 #include "ep.h"
 #include "order.h"
@@ -135,10 +144,16 @@ static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
 static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uint64_t incarnation)
 {
 	const struct accel_failure where = {peer, ACCEL_PHASE_CREATE, -1, 0, NULL};
+	struct shm_peer *p = &t->peer[peer];
 	struct accel_region *window;
 	struct board_head *board;
-	int rc = shm_reach(t, peer, region, &window);
+	int rc;
 
+	/* One that joins: its old window may have had this very id. */
+	accel_region_put(p->window);
+	p->window = NULL;
+	p->board = NULL;
+	rc = shm_reach(t, peer, region, &window);
 	if (rc)
 		return accel_fail(NULL, rc == -ENOENT ? -EPROTO : rc, &where,
 				  "rank %d's window cannot be mapped", peer);
@@ -151,8 +166,9 @@ static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uin
 				  "rank %d's window does not begin with the board it announced",
 				  peer);
 	}
-	t->peer[peer].window = window;
-	t->peer[peer].board = board;
+	p->window = window;
+	p->board = board;
+	accel_store_release(&p->closed, 0);
 	accel_store_release_64(&board_peer(t->board, t->lanes, peer)->admits, incarnation);
 	return 0;
 }
@@ -178,7 +194,7 @@ static int shm_reg(struct accel_transport *t, int peer, struct accel_region *reg
 static void shm_dereg(struct accel_transport *t, struct accel_region *region)
 {
 	for (int p = 0; p < t->world; p++)
-		if (p != t->rank)
+		if (t->ep->group->channel[p])
 			accel_channel_unshare(t->ep->group->channel[p], region->id);
 }
 

@@ -60,7 +60,10 @@ struct accel_transport_ops {
 	const char *name;
 	/* The local side, for one EP context whose window exists. */
 	int (*open)(struct accel_ep *ep, struct accel_transport **transport);
-	/* The other side: its window's region and the incarnation its signals must bear. */
+	/*
+	 * The other side: its window's region and the incarnation its signals must bear. Lets it read
+	 * from now on; once more for a new process of a peer that was closed.
+	 */
 	int (*connect)(struct accel_transport *transport, int peer, uint64_t region,
 		       uint64_t incarnation);
 	/* Let the peer use a region of this rank; fast when it may already. */

@@ -10,6 +10,7 @@
  *
  * check: no-tsan   what a liar does is a data race
  */
+#include "ep_meet.h"
 #include "liar.h"
 
 #include <errno.h>
@@ -493,10 +494,12 @@ static void odd_status(struct ranks_ctx *ctx, int rank)
 			uint32_t pad;
 			uint64_t region, incarnation;
 		} ready = {.status = odd[i]}, readies[WORLD];
-		struct {
-			struct accel_ep_shape shape;
+		struct accel_ep_hello mine = {.role = ACCEL_EP_CREATES};
+		int32_t tables[2 * EXPERTS];
+		union {
+			struct accel_ep_hello hello;
 			int32_t tables[2 * EXPERTS];
-		} mine, all[WORLD];
+		} all[WORLD];
 		struct accel_ep_local local;
 
 		if (rank == VICTIM) {
@@ -506,11 +509,11 @@ static void odd_status(struct ranks_ctx *ctx, int rank)
 			continue;
 		}
 		ok = !accel_ep_params(WORLD, HIDDEN, TOPK, EXPERTS, TOKENS, &opts, &mine.shape,
-				      &local, mine.tables, mine.tables + EXPERTS) &&
-		     !accel_group_exchange(s.group, NULL, ACCEL_MESSAGE_EP_OPTS, 2 * i + 2,
-					   &mine.shape, sizeof(mine.shape), all, LONG_NS) &&
-		     !accel_group_exchange(s.group, NULL, ACCEL_MESSAGE_EP_OPTS, 2 * i + 3,
-					   mine.tables, sizeof(mine.tables), all, LONG_NS) &&
+				      &local, tables, tables + EXPERTS) &&
+		     !accel_group_exchange(s.group, NULL, ACCEL_MESSAGE_EP_OPTS, 2 * i + 2, &mine,
+					   sizeof(mine), all, LONG_NS) &&
+		     !accel_group_exchange(s.group, NULL, ACCEL_MESSAGE_EP_OPTS, 2 * i + 3, tables,
+					   sizeof(tables), all, LONG_NS) &&
 		     !accel_group_exchange(s.group, NULL, ACCEL_MESSAGE_EP_READY, 2 * i + 2, &ready,
 					   sizeof(ready), readies, LONG_NS);
 		CHECK(ok);

@@ -27,6 +27,11 @@
  * When it expires the call returns -ETIMEDOUT and the round stays open: call it again, mask the
  * rank that is missing, or abort.
  *
+ * A rank that died, left or was masked comes back in a new process, never as it was. Between rounds
+ * the others call accel_group_join(), while it makes its group with join set, and then, for each
+ * context in turn, accel_ep_join(), while it calls accel_ep_create() with the arguments of the first
+ * time. The next round is one with all of them. Its old process, should it wake up, gets -ESTALE.
+ *
  * The sum that combine defines, on every transport, with one rounding at each "bf16":
  *     part[d] = bf16(sum over the token's entries at rank d, in order of k, of weight * y)
  *     out     = bf16(sum of part[d], d ascending)
@@ -190,10 +195,13 @@ struct accel_ep_opts {
  * @experts:    = 1..ACCEL_EXPERTS_MAX
  * @tokens_max: = most tokens of any rank in a round, 1..ACCEL_TOKENS_MAX
  * Collective; those marked = must be equal on all ranks. Memory grows with ranks x tokens_max x
- * row, never with experts; see accel_ep_size_get().
+ * row, never with experts; see accel_ep_size_get(). In a group that this rank has joined it is also the
+ * way into a context that the others have, when they call accel_ep_join(): lanes then begin where the
+ * others are, and ranks that are absent are masked.
  * Return: 0; -EINVAL a bad value, or ranks that disagree (the error names rank, field and both
- * values); -E2BIG; -EOVERFLOW; -ENOMEM; -ENOSPC no room for the windows; -ETIMEDOUT; -ECONNRESET;
- * -EPROTO.
+ * values); -E2BIG; -EOVERFLOW; -ENOMEM; -ENOSPC no room for the windows; -ETIMEDOUT; -ECONNRESET a
+ * rank has died, or was absent when this rank joined and the context is a new one; -EPROTO, also when
+ * some make a new context and others let ranks join one, or two of those are at different rounds.
  */
 int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, uint32_t experts,
 		    uint32_t tokens_max, const struct accel_ep_opts *opts, struct accel_ep **ep);
@@ -434,6 +442,26 @@ int accel_ep_mask(struct accel_ep *ep, int rank);
  * Return: the number of masked ranks; -EINVAL.
  */
 int accel_ep_masks_get(struct accel_ep *ep, uint64_t *missing);
+
+/**
+ * accel_ep_join - let ranks that came back into the group take part again
+ * @joining:    [ACCEL_RANKS_MAX / 64], bit r: rank r, which accel_group_join() has let in
+ * @timeout_ns: of the whole call; < 0: the context's; 0 is not allowed
+ * Collective: made by every rank that has the context and goes on, between the same two rounds of each
+ * lane, while the ranks that come back call accel_ep_create(). Where a group has several contexts, all
+ * ranks go through them in the same order. A rank of @joining that is not masked here is masked first;
+ * one that is masked and not in @joining stays so, and must have been absent in accel_group_join().
+ * After success the ranks of @joining are masked nowhere, and the next round is one with them. After
+ * an error they are masked here, and rounds without them go on; call again, or, if one of them or this
+ * rank's peers died, mask that and begin with accel_group_join().
+ * Context: no other call on @ep meanwhile but accel_ep_abort().
+ * Return: 0; -EINVAL a bad set or timeout, a rank that has not joined the group since it was last met
+ * here, or one that came with other arguments (the error names the field and both values); -EBUSY a
+ * lane is in the midst of a round, nothing was done; -ETIMEDOUT; -ECONNRESET; -EPROTO, also when ranks
+ * disagree about who joins, or are at different rounds (the error names both); -ENOSPC or -ENOMEM
+ * here or at another rank; -ECANCELED.
+ */
+int accel_ep_join(struct accel_ep *ep, const uint64_t *joining, int64_t timeout_ns);
 
 /**
  * accel_ep_abort - make every wait of the context return -ECANCELED, now and from now on

@@ -41,7 +41,8 @@ extern "C" {
 
 enum accel_phase {
 	ACCEL_PHASE_NONE = 0,
-	ACCEL_PHASE_CREATE = 1, /* making a device, buffer, group or EP context */
+	/* making a device, buffer, group or EP context, or letting ranks join one */
+	ACCEL_PHASE_CREATE = 1,
 	ACCEL_PHASE_DISPATCH = 2,
 	ACCEL_PHASE_COMBINE = 3,
 	ACCEL_PHASE_DESTROY = 4,
