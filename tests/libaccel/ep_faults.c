@@ -5,9 +5,8 @@
  * error that names the rank, mask it, learn which tokens lack a part, and go on; the masked one
  * gets -ESTALE and never a torn sum.
  */
-#include "exchange.h"
 #include "leaks.h"
-#include "tap.h"
+#include "moments.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -36,13 +35,6 @@ enum {
 };
 
 enum event { EVENT_MASKED, EVENT_DONE, EVENT_STOP, EVENT_ROUND };
-
-/* Where in its round the victim fails. */
-enum moment { BEFORE_BEGIN, AFTER_BEGIN, AFTER_END, AFTER_COMBINE, AFTER_ROUND, MOMENTS };
-
-static const char *const moments[] = {"before dispatch_begin", "after dispatch_begin",
-				      "after dispatch_end", "after combine_begin",
-				      "after the round"};
 
 struct fault {
 	struct exchange_shape shape;
@@ -103,25 +95,6 @@ static bool rounds_without_victim(struct exchange *e, int rounds)
 		     CHECK(e->lane[0].combined.incomplete > 0);
 	}
 	return ok;
-}
-
-/* The victim's last round, up to where it fails. */
-static void die_at(struct exchange *e, enum moment moment)
-{
-	for (int step = BEFORE_BEGIN; step <= (int)moment; step++) {
-		int rc = 0;
-
-		if (step == AFTER_BEGIN)
-			rc = exchange_dispatch_begin(e, 0);
-		else if (step == AFTER_END)
-			rc = exchange_dispatch_end(e, 0, -1);
-		else if (step == AFTER_COMBINE)
-			rc = exchange_combine_begin(e, 0);
-		else if (step == AFTER_ROUND)
-			rc = exchange_combine_end(e, 0, -1);
-		CHECK_EQ(rc, 0);
-	}
-	raise(SIGKILL);
 }
 
 /* ---- killed ---- */

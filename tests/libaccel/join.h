@@ -4,25 +4,15 @@
 #ifndef ACCEL_TESTS_JOIN_H
 #define ACCEL_TESTS_JOIN_H
 
-#include "exchange.h"
-#include "tap.h"
+#include "moments.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 enum { WORLD = 3, VICTIM = 1 };
 
 enum event { STARTED, STOPPING, SEEN, WOKEN, ROUND, ENOUGH, DONE };
-
-/* Where in its round a rank goes. */
-enum moment { BEFORE_BEGIN, AFTER_BEGIN, AFTER_END, AFTER_COMBINE, AFTER_ROUND, MOMENTS, IN_SUM };
-
-static const char *const moments[] = {"before dispatch_begin",	"after dispatch_begin",
-				      "after dispatch_end",	"after combine_begin",
-				      "after the round",	"nowhere",
-				      "in the midst of the sum"};
 
 /* The rounds that the lanes of those that go on have made, for the tokens of one that comes back. */
 struct join_area {
@@ -76,24 +66,6 @@ static inline uint64_t masks(struct exchange *e)
 
 	CHECK(accel_ep_masks_get(e->ep, missing) >= 0);
 	return missing[0];
-}
-
-static inline void die_at(struct exchange *e, enum moment moment)
-{
-	for (int step = BEFORE_BEGIN; step <= (int)moment; step++) {
-		int rc = 0;
-
-		if (step == AFTER_BEGIN)
-			rc = exchange_dispatch_begin(e, 0);
-		else if (step == AFTER_END)
-			rc = exchange_dispatch_end(e, 0, -1);
-		else if (step == AFTER_COMBINE)
-			rc = exchange_combine_begin(e, 0);
-		else if (step == AFTER_ROUND)
-			rc = exchange_combine_end(e, 0, -1);
-		CHECK_EQ(rc, 0);
-	}
-	raise(SIGKILL);
 }
 
 /* Ranks are started again by the lowest that goes on, and let into the group. */
