@@ -452,8 +452,9 @@ int accel_ep_masks_get(struct accel_ep *ep, uint64_t *missing);
  * ranks go through them in the same order. A rank of @joining that is not masked here is masked first;
  * one that is masked and not in @joining stays so, and must have been absent in accel_group_join().
  * After success the ranks of @joining are masked nowhere, and the next round is one with them. After
- * an error they are masked here, and rounds without them go on; call again, or, if one of them or this
- * rank's peers died, mask that and begin with accel_group_join().
+ * an error other than -EINVAL for a bad set and -EBUSY they are masked here, and rounds without them go
+ * on. All ranks may then call again, each as often as the others; or, and this is the way when a rank
+ * died meanwhile, mask that and begin with accel_group_join().
  * Context: no other call on @ep meanwhile but accel_ep_abort().
  * Return: 0; -EINVAL a bad set or timeout, a rank that has not joined the group since it was last met
  * here, or one that came with other arguments (the error names the field and both values); -EBUSY a
