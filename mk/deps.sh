@@ -25,6 +25,8 @@ check libclang-rt-14-dev    ls "$(clang-14 -print-resource-dir)"/lib/linux/libcl
 check clang-format-14       command -v clang-format-14
 check mandoc                command -v mandoc
 check pkg-config            command -v pkg-config
+check openmpi-bin           command -v mpirun.openmpi
+check libpmix-dev           pkg-config --exists pmix
 check libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
 ROWS
 }
