@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * Groups: meet (through the store or the caller's allgather), pair up, make a channel to every
+ * Groups: meet (through the store, PMIx or the caller's allgather), pair up, make a channel to every
  * peer. Nothing of the way they met outlives the creation but those channels.
  *
  * Ranks that come back meet the others in the same way, but only pairs that one of them belongs to
@@ -13,6 +13,7 @@
 
 #include "deadline.h"
 #include "pair.h"
+#include "pmix.h"
 #include "ranks.h"
 #include "store.h"
 
@@ -21,6 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static const char *const meetings[] = {
+	[ACCEL_MEETING_STORE] = "store",
+	[ACCEL_MEETING_ALLGATHER] = "allgather",
+	[ACCEL_MEETING_PMIX] = "pmix",
+};
 
 /* With the device's lock held. */
 static void region_gone(void *arg, struct accel_region *region)
@@ -77,6 +84,10 @@ static int meet(struct meeting *m)
 	};
 	int rc;
 
+	/* A launcher of PMIx makes a job once: who comes back later comes to the store. */
+	if (group->params.meeting == ACCEL_MEETING_PMIX && !m->joins)
+		return accel_pmix_allgather(opts->name, group->rank, group->world, m->timeout_ns,
+					    &m->mine, sizeof(m->mine), m->members);
 	if (!opts->allgather)
 		return accel_store_allgather(&store, &m->mine, sizeof(m->mine), m->members,
 					     &group->store_port);
@@ -365,8 +376,8 @@ int accel_group_create(struct accel_device *dev, int rank, int world,
 	}
 	made->watch = (struct accel_region_watch){.gone = region_gone, .arg = made};
 	accel_device_watch(dev, &made->watch);
-	accel_log(ACCEL_LOG_INFO, "group \"%s\": rank %d of %d", made->params.opts.name, made->rank,
-		  made->world);
+	accel_log(ACCEL_LOG_INFO, "group \"%s\": rank %d of %d, met by %s", made->params.opts.name,
+		  made->rank, made->world, meetings[made->params.meeting]);
 	*group = made;
 	return 0;
 }
@@ -437,6 +448,8 @@ int accel_group_info_get(struct accel_group *group, struct accel_group_info *inf
 	known.rank = group->rank;
 	known.world = group->world;
 	known.store_port = group->store_port;
+	snprintf(known.met, sizeof(known.met), "%s",
+		 group->world > 1 ? meetings[group->params.meeting] : "self");
 	snprintf(known.transport, sizeof(known.transport), group->world > 1 ? "shm" : "self");
 	return accel_struct_copy_out(&group->obj, "struct accel_group_info", &known, sizeof(known),
 				     info);

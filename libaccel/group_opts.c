@@ -2,10 +2,11 @@
 // Copyright (c) 2026 The accel authors
 /*
  * Options of a group: the caller's, then ACCEL_OPTS, then the launcher's environment, then
- * defaults.
+ * defaults. Rank and world: the caller's, then RANK and WORLD_SIZE, then PMIx.
  */
 #include "group_opts.h"
 
+#include "pmix.h"
 #include "store.h"
 
 #include <errno.h>
@@ -33,7 +34,8 @@ static int env_number(const char *name, const char *text, long max, long *value)
 	return 0;
 }
 
-static int from_launcher(const char *name, const char *text, long max, int *value)
+/* A rank or world that was not passed; still negative where the environment has none. */
+static int from_env(const char *name, const char *text, long max, int *value)
 {
 	long number;
 	int rc;
@@ -41,26 +43,73 @@ static int from_launcher(const char *name, const char *text, long max, int *valu
 	if (*value >= 0)
 		return 0;
 	rc = env_number(name, text, max, &number);
-	if (rc > 0)
-		return accel_fail(
-			NULL, -EINVAL, ACCEL_AT_CREATE,
-			"%s is to come from the environment, and is not set: start the ranks with a "
-			"launcher that sets it, or pass rank and world",
-			name);
 	if (!rc)
 		*value = (int)number;
-	return rc;
+	return rc < 0 ? rc : 0;
 }
 
-static int check_rank(struct accel_group_params *params)
+static int fail_unknown(const char *name)
 {
-	int rc = from_launcher("RANK", getenv("RANK"), ACCEL_RANKS_MAX - 1, &params->rank);
+	if (getenv("PMI_RANK"))
+		return accel_fail(
+			NULL, -EINVAL, ACCEL_AT_CREATE,
+			"%s is to come from the environment, and is not set. There is PMI_RANK, of "
+			"PMI 1 or 2, which accel does not speak: start the ranks by sh -c "
+			"'RANK=$PMI_RANK WORLD_SIZE=$PMI_SIZE exec PROGRAM', or with mpirun of Open "
+			"MPI or srun --mpi=pmix",
+			name);
+	return accel_fail(
+		NULL, -EINVAL, ACCEL_AT_CREATE,
+		"%s is to come from the environment, and is not set: start the ranks with a "
+		"launcher that sets it or speaks PMIx, or pass rank and world",
+		name);
+}
 
-	if (!rc)
-		rc = from_launcher("WORLD_SIZE", getenv("WORLD_SIZE"), ACCEL_RANKS_MAX,
-				   &params->world);
+/* What is still unknown. What is known must be what PMIx says, or the ranks would not match. */
+static int from_pmix(struct accel_group_params *params)
+{
+	int rank, world, rc = accel_pmix_job(params->opts.timeout_ns, &rank, &world);
+
 	if (rc)
 		return rc;
+	if ((params->rank >= 0 && params->rank != rank) ||
+	    (params->world >= 0 && params->world != world))
+		return accel_fail(
+			NULL, -EINVAL, ACCEL_AT_CREATE,
+			"%s %d was passed or is in the environment, and PMIx says rank %d "
+			"of %d: give both rank and world, or neither",
+			params->rank >= 0 ? "rank" : "world",
+			params->rank >= 0 ? params->rank : params->world, rank, world);
+	params->rank = rank;
+	params->world = world;
+	return 0;
+}
+
+static int find_rank(struct accel_group_params *params, bool has_address)
+{
+	bool is_from_env = params->rank < 0 || params->world < 0;
+	int rc = from_env("RANK", getenv("RANK"), ACCEL_RANKS_MAX - 1, &params->rank);
+
+	if (!rc)
+		rc = from_env("WORLD_SIZE", getenv("WORLD_SIZE"), ACCEL_RANKS_MAX, &params->world);
+	if (rc)
+		return rc;
+	params->meeting = params->opts.allgather ? ACCEL_MEETING_ALLGATHER : ACCEL_MEETING_STORE;
+	if (params->rank >= 0 && params->world >= 0) {
+		if (is_from_env)
+			accel_log(ACCEL_LOG_INFO, "rank %d of %d by RANK and WORLD_SIZE",
+				  params->rank, params->world);
+		return 0;
+	}
+	if (!accel_pmix_is_there())
+		return fail_unknown(params->rank < 0 ? "RANK" : "WORLD_SIZE");
+	if (!params->opts.allgather && !has_address)
+		params->meeting = ACCEL_MEETING_PMIX;
+	return from_pmix(params);
+}
+
+static int check_rank(const struct accel_group_params *params)
+{
 	if (params->world < 1 || params->world > ACCEL_RANKS_MAX)
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "world %d is outside 1..%d",
 				  params->world, ACCEL_RANKS_MAX);
@@ -172,19 +221,23 @@ static int own_strings(struct accel_group_params *params)
 int accel_group_params_init(struct accel_group_params *params, int rank, int world,
 			    const struct accel_group_opts *opts)
 {
+	bool has_address;
 	int rc;
 
 	*params = (struct accel_group_params){.rank = rank, .world = world};
 	rc = accel_struct_copy_in(NULL, "struct accel_group_opts", opts, &params->opts,
 				  sizeof(params->opts));
 	if (!rc)
-		rc = check_rank(params);
-	if (!rc)
 		rc = accel_opts_from_env_group(&params->opts, &params->strings);
+	has_address = params->opts.master_addr || params->opts.master_port;
 	if (!rc)
 		rc = set_defaults(&params->opts);
 	if (!rc)
 		rc = check_values(&params->opts);
+	if (!rc)
+		rc = find_rank(params, has_address);
+	if (!rc)
+		rc = check_rank(params);
 	if (!rc && params->opts.join && params->world == 1)
 		rc = accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
 				"join is set in a world of one: there is nobody to join");

@@ -166,7 +166,10 @@ static bool talk(struct meeting *m, struct accel_group *group, int rank)
 	bool ok = CHECK_EQ(accel_group_info_get(group, &info), 0) && CHECK_EQ(info.rank, rank) &&
 		  CHECK_EQ(info.world, m->world) &&
 		  CHECK(!strcmp(info.transport, m->world > 1 ? "shm" : "self")) &&
-		  CHECK_EQ(!!info.store_port, m->world > 1 && !m->opts.allgather);
+		  CHECK_EQ(!!info.store_port, m->world > 1 && !m->opts.allgather) &&
+		  CHECK(!strcmp(info.met, m->world == 1	      ? "self"
+					  : m->opts.allgather ? "allgather"
+							      : "store"));
 
 	for (uint64_t tag = 0; tag < 3; tag++) {
 		ok = ok && CHECK_EQ(accel_group_exchange(group, &group->obj, MESSAGE, tag, &mine,

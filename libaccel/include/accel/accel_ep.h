@@ -81,14 +81,21 @@ struct accel_group_opts {
 
 /**
  * accel_group_create - meet the other ranks
- * @rank:  0..world-1; negative: RANK from the environment
- * @world: 1..ACCEL_RANKS_MAX; negative: WORLD_SIZE from the environment
+ * @rank:  0..world-1; negative: RANK from the environment, else PMIx says
+ * @world: 1..ACCEL_RANKS_MAX; negative: WORLD_SIZE from the environment, else PMIx says
  * Collective. Several groups, and several ranks of one group, may live in one process.
+ *
+ * PMIx is asked where RANK or WORLD_SIZE is needed and not set, and PMIX_RANK and PMIX_NAMESPACE
+ * are: under mpirun of Open MPI, or srun --mpi=pmix. The ranks are then those of the job, and meet
+ * through PMIx too, without an address, unless @opts or ACCEL_OPTS names master_addr, master_port
+ * or an allgather. All ranks of the job must make the groups of one name equally often, and leave by
+ * exit().
  * Return: 0; -EINVAL; -E2BIG; -ENOMEM; -ETIMEDOUT some rank never came (the error names it);
  * -ECONNRESET a rank that came went away; -EPROTO ranks disagree about the world or two claim one
  * rank, or joins a group that is only being made; -EADDRINUSE no port of the four is free;
  * -EHOSTUNREACH a rank that no transport reaches (another host, or this kernel with no common
- * socket); -EOPNOTSUPP no transport of the list is in this version; what @allgather returned.
+ * socket); -EOPNOTSUPP no transport of the list is in this version, or PMIx is too old; -ENOENT no
+ * libpmix.so.2; -ENOTCONN no launcher answers PMIx; what @allgather returned.
  */
 int accel_group_create(struct accel_device *dev, int rank, int world,
 		       const struct accel_group_opts *opts, struct accel_group **group);
@@ -125,6 +132,7 @@ struct accel_group_info {
 	char transport[32]; /* to the other ranks: "shm"; "self" in a world of one */
 	int32_t store_port; /* where rank 0's store was met; 0: none was needed */
 	uint32_t reserved;
+	char met[16]; /* by "store", "allgather" or "pmix"; "self" in a world of one */
 };
 
 /**
