@@ -42,7 +42,7 @@ struct run {
 	uint8_t *records; /* rank 0: [layers, world, record.bytes] */
 	uint16_t *hidden; /* [T,H] of this rank */
 	struct moe_check *checks;
-	bool launched;
+	const char *launcher; /* "local", "env", "pmix" */
 };
 
 static uint32_t tokens_of(const struct run *run, int rank)
@@ -212,11 +212,14 @@ static int meet(struct run *run, int port, struct moe_error *err)
 
 	if (rc)
 		return moe_error_accel(err, NULL, rc, NULL);
-	if (!run->launched) {
+	if (port) {
 		opts.master_addr = "127.0.0.1";
 		opts.master_port = (uint32_t)port;
 	}
-	rc = accel_group_create(run->dev, run->rank, run->world, &opts, &run->group);
+	/* Ranks that PMIx has named meet through it too. */
+	rc = strcmp(run->launcher, "pmix")
+		     ? accel_group_create(run->dev, run->rank, run->world, &opts, &run->group)
+		     : accel_group_create(run->dev, -1, -1, &opts, &run->group);
 	return rc ? moe_error_accel(err, NULL, rc, NULL) : 0;
 }
 
@@ -565,19 +568,20 @@ static int exit_of(int code)
 	}
 }
 
-static int run_rank(void *arg, int rank, int world, int port, unsigned threads)
+/* port: of the store; 0: as the launcher says. */
+static int run_as(const struct moe_run_opts *opts, const char *launcher, int rank, int world,
+		  int port, unsigned threads)
 {
-	const struct moe_run_opts *opts = arg;
 	struct run run = {.opts = opts,
 			  .rank = rank,
 			  .world = world,
 			  .threads = threads,
-			  .launched = port < 0};
+			  .launcher = launcher};
 	struct moe_report report = {.opts = opts,
 				    .record = &run.record,
 				    .world = (uint32_t)world,
 				    .transport = world > 1 ? "shm" : "self",
-				    .launcher = port < 0 ? "environment" : "local"};
+				    .launcher = launcher};
 	struct moe_error err = {0};
 	int rc = set_up(&run, port, &err);
 
@@ -609,6 +613,11 @@ static int run_rank(void *arg, int rank, int world, int port, unsigned threads)
 	return exit_of(rc);
 }
 
+static int run_local(void *arg, int rank, int world, int port, unsigned threads)
+{
+	return run_as(arg, "local", rank, world, port, threads);
+}
+
 /* A whole number from the environment, or -1. */
 static int number_of(const char *text)
 {
@@ -620,25 +629,62 @@ static int number_of(const char *text)
 }
 
 /*
- * RANK and WORLD_SIZE, as torchrun and Kubernetes jobs set them; LOCAL_* decide the share of the
- * cores.
+ * Rank and world by PMIx, which tells them to groups: one is made for that alone, since the weights
+ * are read, for which they are needed, before the ranks meet to run.
+ */
+static int ask_pmix(const struct moe_run_opts *opts, int *rank, int *world, struct moe_error *err)
+{
+	struct accel_group_opts group_opts = {
+		.size = sizeof(group_opts), .name = "launch", .timeout_ns = opts->timeout_ns};
+	struct accel_group_info info = {.size = sizeof(info)};
+	struct accel_group *group = NULL;
+	struct accel_device *dev = NULL;
+	int rc = accel_device_open("host", &dev);
+
+	if (!rc)
+		rc = accel_group_create(dev, -1, -1, &group_opts, &group);
+	if (rc)
+		moe_error_accel(err, NULL, rc, NULL);
+	else
+		accel_group_info_get(group, &info);
+	accel_group_destroy(group);
+	accel_device_close(dev);
+	*rank = info.rank;
+	*world = info.world;
+	return rc;
+}
+
+/*
+ * RANK and WORLD_SIZE, as torchrun and Kubernetes jobs set them, else PMIx. LOCAL_* decide the share
+ * of the cores; without them, all ranks share those that the launcher left to this one.
  */
 static int run_launched(const struct moe_run_opts *opts)
 {
-	int rank = number_of(getenv("RANK")), world = number_of(getenv("WORLD_SIZE"));
+	const char *env_rank = getenv("RANK"), *env_world = getenv("WORLD_SIZE");
 	int local_rank = number_of(getenv("LOCAL_RANK"));
 	int local_world = number_of(getenv("LOCAL_WORLD_SIZE"));
+	bool by_env = env_rank && env_world;
+	int rank = number_of(env_rank), world = number_of(env_world);
+	struct moe_error err = {0};
 	unsigned cores;
 
-	if (world < 1 || world > ACCEL_RANKS_MAX || rank < 0 || rank >= world) {
+	if (!by_env) {
+		int rc = ask_pmix(opts, &rank, &world, &err);
+
+		if (rc) {
+			fprintf(stderr, "accel-moe run: %s\n", err.text);
+			return exit_of(rc);
+		}
+	} else if (world < 1 || world > ACCEL_RANKS_MAX || rank < 0 || rank >= world) {
 		fprintf(stderr,
 			"accel-moe run: RANK=%s and WORLD_SIZE=%s: not a rank of a world of 1 to %d\n",
-			getenv("RANK"), getenv("WORLD_SIZE"), ACCEL_RANKS_MAX);
+			env_rank, env_world, ACCEL_RANKS_MAX);
 		return MOE_EXIT_USAGE;
 	}
 	cores = moe_bind_cores(local_rank < 0 ? rank : local_rank,
 			       local_world < 1 ? world : local_world);
-	return run_rank((void *)opts, rank, world, -1, opts->threads ? opts->threads : cores);
+	return run_as(opts, by_env ? "env" : "pmix", rank, world, 0,
+		      opts->threads ? opts->threads : cores);
 }
 
 int moe_run_main(int argc, char **argv)
@@ -655,7 +701,7 @@ int moe_run_main(int argc, char **argv)
 	}
 	if (!opts.ranks)
 		return run_launched(&opts);
-	rc = moe_launch_local((int)opts.ranks, opts.threads, run_rank, &opts, &err);
+	rc = moe_launch_local((int)opts.ranks, opts.threads, run_local, &opts, &err);
 	if (rc >= 0)
 		return rc;
 	fprintf(stderr, "accel-moe run: %s\n", err.text);

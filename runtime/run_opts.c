@@ -17,8 +17,8 @@ static const char help[] =
 	"usage: accel-moe run [options]\n"
 	"\n"
 	"Run MoE layers of a DeepSeek-R1-class model across ranks: gate, dispatch, experts, combine.\n"
-	"Without a launcher it spawns --ranks processes here; under one (RANK and WORLD_SIZE set, no\n"
-	"--ranks) it is that rank.\n"
+	"Without a launcher it spawns --ranks processes here; under one (RANK and WORLD_SIZE, or PMIx;\n"
+	"no --ranks) it is that rank.\n"
 	"\n"
 	"  --layers LIST          as the checkpoint numbers them: 3,4 or 3-10 (default 3)\n"
 	"  --tokens N[,N...]      of every rank, or of each rank in turn; 0 is a rank without tokens (default 8)\n"
@@ -199,9 +199,19 @@ static int read_config(struct moe_run_opts *opts, struct moe_error *err)
 	return rc;
 }
 
+/*
+ * A rank of torchrun or a pod; of a launcher that speaks PMIx; or of one that speaks only PMI 1 or
+ * 2, of which accel_group_create() says what to do.
+ */
+static bool is_launched(void)
+{
+	return (getenv("RANK") && getenv("WORLD_SIZE")) ||
+	       (getenv("PMIX_RANK") && getenv("PMIX_NAMESPACE")) || getenv("PMI_RANK");
+}
+
 static int check(struct moe_run_opts *opts, bool ranks_given, struct moe_error *err)
 {
-	bool launched = getenv("RANK") && getenv("WORLD_SIZE") && !ranks_given;
+	bool launched = !ranks_given && is_launched();
 	int rc;
 
 	if (launched)

@@ -35,6 +35,9 @@ static void no_launcher(void)
 {
 	unsetenv("RANK");
 	unsetenv("WORLD_SIZE");
+	unsetenv("PMIX_RANK");
+	unsetenv("PMIX_NAMESPACE");
+	unsetenv("PMI_RANK");
 }
 
 TEST(run_opts, defaults)
@@ -139,6 +142,17 @@ TEST(run_opts, a_launcher_decides_unless_ranks_are_given)
 	CHECK_EQ(o.ranks, 0);
 	CHECK_EQ(parse(&o, "--ranks 3"), 0);
 	CHECK_EQ(o.ranks, 3);
+	no_launcher();
+	setenv("PMIX_RANK", "1", 1);
+	CHECK_EQ(parse(&o, ""), 0);
+	CHECK_EQ(o.ranks, 4);
+	setenv("PMIX_NAMESPACE", "job", 1);
+	CHECK_EQ(parse(&o, ""), 0);
+	CHECK_EQ(o.ranks, 0);
+	no_launcher();
+	setenv("PMI_RANK", "1", 1);
+	CHECK_EQ(parse(&o, ""), 0);
+	CHECK_EQ(o.ranks, 0);
 	no_launcher();
 }
 
