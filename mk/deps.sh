@@ -26,6 +26,8 @@ check clang-format-14       command -v clang-format-14
 check mandoc                command -v mandoc
 check pkg-config            command -v pkg-config
 check openmpi-bin           command -v mpirun.openmpi
+check iproute2              command -v ip
+check python3-yaml          python3 -c 'import yaml'
 check libpmix-dev           pkg-config --exists pmix
 check libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
 ROWS
