@@ -36,6 +36,9 @@
  *     part[d] = bf16(sum over the token's entries at rank d, in order of k, of weight * y)
  *     out     = bf16(sum of part[d], d ascending)
  * in fp32, multiply then add. Same inputs, same bits.
+ *
+ * Ranks are started by torchrun, mpirun, srun, Kubernetes or anything else that tells a process its
+ * rank: see accel_group_create(), and docs/launchers.md in the source.
  */
 #ifndef ACCEL_EP_H
 #define ACCEL_EP_H
