@@ -23,6 +23,7 @@ check g++                   command -v g++
 check clang-14              command -v clang-14
 check libclang-rt-14-dev    ls "$(clang-14 -print-resource-dir)"/lib/linux/libclang_rt.fuzzer-*.a
 check clang-format-14       command -v clang-format-14
+check spin                  command -v spin
 check mandoc                command -v mandoc
 check pkg-config            command -v pkg-config
 check openmpi-bin           command -v mpirun.openmpi
