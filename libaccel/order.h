@@ -13,6 +13,8 @@
  *   fence   owner: admits = none, fence, then it may write its rows; reader: reads rows, fence, loads
  *           admits: if a row it read was new, admits is no longer the reader's incarnation and the
  *           sum is thrown away (a seqlock whose counter never comes back to what it was).
+ *
+ * ep.pml and order.pml are models of this and of the protocol above it, searched by make check.
  */
 #ifndef ACCEL_ORDER_H
 #define ACCEL_ORDER_H
