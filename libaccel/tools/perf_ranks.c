@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
-/* Ranks as pinned processes; see perf_ranks.h. */
+/* What ranks do, however they were started; see perf_ranks.h. */
 #define _GNU_SOURCE
 #include "perf_ranks.h"
 
@@ -8,46 +8,18 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
-	GATHER_BYTES_MAX = 1 << 20, /* all ranks' parts of one allgather */
-	HAND_OVERS = 50,	    /* batches, of which the best counts */
+	HAND_OVERS = 50, /* batches, of which the best counts */
 	HAND_OVER_TRIPS = 100,
 };
-
-struct perf_meeting {
-	_Atomic uint32_t arrived;
-	char pad0[60];
-	_Atomic uint32_t round; /* on a cache line of its own: all ranks spin on it */
-	char pad1[60];
-	_Atomic int failed; /* exit code of the first rank that failed */
-	bool crowded;	    /* more ranks than cores: waiting gives the core away */
-	uint8_t part[GATHER_BYTES_MAX];
-};
-
-void *perf_shared_map(size_t bytes)
-{
-	void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-
-	return map == MAP_FAILED ? NULL : map;
-}
-
-void perf_shared_unmap(void *map, size_t bytes)
-{
-	if (map)
-		munmap(map, bytes);
-}
 
 int perf_cores(void)
 {
@@ -56,7 +28,7 @@ int perf_cores(void)
 	return sched_getaffinity(0, sizeof(allowed), &allowed) ? 1 : CPU_COUNT(&allowed);
 }
 
-static void pin(int rank)
+void perf_rank_pin(int rank)
 {
 	int at = rank % perf_cores();
 	cpu_set_t allowed, one;
@@ -73,7 +45,7 @@ static void pin(int rank)
 	}
 }
 
-static int note_failure(struct perf_meeting *meeting, int code)
+int perf_meeting_fail(struct perf_meeting *meeting, int code)
 {
 	int none = 0;
 
@@ -91,7 +63,7 @@ void perf_rank_fail(struct perf_rank *self, int code, const char *fmt, ...)
 	va_end(args);
 	if (!atomic_load(&self->meeting->failed))
 		fprintf(stderr, "accel-perf: rank %d: %s\n", self->rank, text);
-	_exit(note_failure(self->meeting, code));
+	_exit(perf_meeting_fail(self->meeting, code));
 }
 
 void perf_rank_meet(struct perf_rank *self)
@@ -121,65 +93,13 @@ int perf_rank_allgather(void *arg, const void *mine, void *all, size_t bytes)
 	struct perf_rank *self = arg;
 	struct perf_meeting *meeting = self->meeting;
 
-	if (bytes * (size_t)self->world > GATHER_BYTES_MAX)
+	if (bytes * (size_t)self->world > PERF_GATHER_BYTES_MAX)
 		return -EMSGSIZE;
 	memcpy(meeting->part + bytes * (size_t)self->rank, mine, bytes);
 	perf_rank_meet(self);
 	memcpy(all, meeting->part, bytes * (size_t)self->world);
 	perf_rank_meet(self);
 	return 0;
-}
-
-static void reap(struct perf_meeting *meeting, int count)
-{
-	for (int status; count > 0; count--) {
-		if (wait(&status) < 0)
-			return;
-		if (WIFSIGNALED(status)) {
-			fprintf(stderr, "accel-perf: a rank died of signal %d\n", WTERMSIG(status));
-			note_failure(meeting, PERF_FAIL);
-		} else if (WEXITSTATUS(status)) {
-			note_failure(meeting, WEXITSTATUS(status));
-		}
-	}
-}
-
-int perf_ranks_run(int world, void (*body)(struct perf_rank *self, void *arg), void *arg)
-{
-	struct perf_meeting *meeting = perf_shared_map(sizeof(*meeting));
-	int started = 0, code;
-	pid_t parent = getpid();
-
-	if (!meeting) {
-		fprintf(stderr, "accel-perf: no memory for the ranks to meet in: %s\n",
-			strerror(errno));
-		return PERF_MISSING;
-	}
-	meeting->crowded = world > perf_cores();
-	fflush(NULL);
-	for (; started < world; started++) {
-		struct perf_rank self = {started, world, meeting};
-		pid_t pid = fork();
-
-		if (pid < 0) {
-			fprintf(stderr, "accel-perf: cannot start rank %d: %s\n", started,
-				strerror(errno));
-			note_failure(meeting, PERF_MISSING);
-			break;
-		}
-		if (pid)
-			continue;
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(PERF_FAIL);
-		pin(self.rank);
-		body(&self, arg);
-		_exit(PERF_PASS);
-	}
-	reap(meeting, started);
-	code = atomic_load(&meeting->failed);
-	perf_shared_unmap(meeting, sizeof(*meeting));
-	return code;
 }
 
 struct hand_over {

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The accel authors */
 /*
- * Ranks of a measurement: forked processes, each pinned to the core (rank mod cores), that meet
- * at a barrier in shared memory. A rank that cannot go on says why and ends; the others then end
- * at their next meeting.
+ * Ranks of a measurement: processes, each pinned to the core (rank mod cores), that meet at a
+ * barrier in shared memory. A rank that cannot go on says why and ends; the others then end at their
+ * next meeting. accel-perf forks them (perf_fork.c); in the programs that measure MPI it is mpirun
+ * that starts them (mpi_ranks.c), and each of them runs the whole program.
  */
 #ifndef ACCEL_PERF_RANKS_H
 #define ACCEL_PERF_RANKS_H
 
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,16 +26,34 @@ enum {
 	PERF_MISSING = 3, /* something that the measurement needs is not there */
 };
 
-struct perf_meeting;
+enum {
+	PERF_GATHER_BYTES_MAX = 1 << 20, /* all ranks' parts of one allgather */
+};
+
+struct perf_meeting {
+	_Atomic uint32_t arrived;
+	char pad0[60];
+	_Atomic uint32_t round; /* on a cache line of its own: all ranks spin on it */
+	char pad1[60];
+	_Atomic int failed; /* exit code of the first rank that failed */
+	bool crowded;	    /* more ranks than cores: waiting gives the core away */
+	uint8_t part[PERF_GATHER_BYTES_MAX];
+};
 
 struct perf_rank {
 	int rank, world;
 	struct perf_meeting *meeting;
 };
 
-/* Zeroed memory that processes forked from here on share; NULL: none to be had. */
+/* Zeroed memory that the ranks of the next perf_ranks_run() share; NULL: none to be had. */
 void *perf_shared_map(size_t bytes);
 void perf_shared_unmap(void *map, size_t bytes);
+
+/* The first process's value, where several run the program. */
+bool perf_ranks_agree(bool value);
+
+/* Is this the process that writes files? */
+bool perf_ranks_is_first(void);
 
 /* Cores this process may use; count. */
 int perf_cores(void);
@@ -48,6 +69,12 @@ int64_t perf_hand_over_ns(void);
  * has said so.
  */
 int perf_ranks_run(int world, void (*body)(struct perf_rank *self, void *arg), void *arg);
+
+/* Run the rest of this process on the core of that rank. */
+void perf_rank_pin(int rank);
+
+/* Keep the exit code of the first rank that failed; @code. */
+int perf_meeting_fail(struct perf_meeting *meeting, int code);
 
 /* Returns when all ranks are here. */
 void perf_rank_meet(struct perf_rank *self);
