@@ -9,6 +9,7 @@
 
 #include "perf_floor.h"
 #include "perf_machine.h"
+#include "perf_peers.h"
 #include "perf_rows.h"
 
 #include <accel/accel_ep.h>
@@ -39,10 +40,35 @@ struct side { /* what one rank has */
 	struct perf_floor *floor;
 	struct accel_ep *ep[RECEIVES];
 	uint16_t *y[RECEIVES];
+	void *peer[PERF_PEERS];
 	struct perf_stamp unused; /* of tracks the case does not have */
 };
 
-static const char *const receive_name[RECEIVES] = {"in place", "landed"};
+/* What came by whatever method. */
+struct round {
+	struct perf_received got;
+	const uint32_t *expert_row, *expert_k; /* accel by expert alone */
+	uint32_t results;
+};
+
+static const char *method_name(const struct perf_case *c, enum perf_method m)
+{
+	static const char *const name[] = {"in place", "landed", "floor"};
+
+	return m < PERF_PEER ? name[m] : c->peers->method[m - PERF_PEER];
+}
+
+const char *perf_rows_name(const struct perf_case *c)
+{
+	static const char *const name[] = {"bf16", "fp8", "quantised"};
+
+	return name[c->rows];
+}
+
+unsigned perf_samples_of(uint32_t tokens)
+{
+	return tokens <= 32 ? 200 : tokens <= 512 ? 50 : 11;
+}
 
 size_t perf_case_out_bytes(const struct perf_case *c)
 {
@@ -92,6 +118,9 @@ uint64_t perf_case_bytes(const struct perf_case *c, char *why, size_t why_bytes)
 		}
 		bytes += sizes.total_bytes;
 	}
+	for (unsigned i = 0; i < PERF_PEERS; i++)
+		if (c->methods & 1u << (PERF_PEER + i))
+			bytes += c->peers->bytes(c, i);
 	return bytes * (uint64_t)c->world;
 }
 
@@ -206,6 +235,18 @@ static void make_context(struct side *s, enum perf_method m)
 	s->out->page_bytes = info.window_page_bytes;
 }
 
+static void make_peers(struct side *s)
+{
+	for (unsigned i = 0; i < PERF_PEERS; i++) {
+		if (!(s->c->methods & 1u << (PERF_PEER + i)))
+			continue;
+		s->peer[i] = s->c->peers->create(s->c, i, s->self->meeting->crowded);
+		if (!s->peer[i])
+			perf_rank_fail(s->self, PERF_MISSING, "no memory for %s",
+				       s->c->peers->method[i]);
+	}
+}
+
 static void set_up(struct side *s)
 {
 	struct accel_group_opts opts = {
@@ -229,10 +270,14 @@ static void set_up(struct side *s)
 	for (int m = 0; m < RECEIVES; m++)
 		if (s->c->methods & 1u << m)
 			make_context(s, (enum perf_method)m);
+	make_peers(s);
 }
 
 static void tear_down(struct side *s)
 {
+	for (unsigned i = 0; i < PERF_PEERS; i++)
+		if (s->peer[i])
+			s->c->peers->destroy(s->peer[i]);
 	for (int m = 0; m < RECEIVES; m++)
 		accel_ep_destroy(s->ep[m]);
 	accel_group_destroy(s->group);
@@ -243,9 +288,10 @@ static void tear_down(struct side *s)
 
 /* ---- the steps of a round ---- */
 
-static void dispatch(struct side *s, enum perf_method m, unsigned routing,
-		     struct accel_ep_recv *recv)
+static void dispatch_accel(struct side *s, enum perf_method m, unsigned routing,
+			   struct round *round)
 {
+	struct accel_ep_recv recv = {.size = sizeof(recv)};
 	const struct accel_ep_input input = {
 		.size = sizeof(input),
 		.tokens = s->c->tokens,
@@ -256,63 +302,88 @@ static void dispatch(struct side *s, enum perf_method m, unsigned routing,
 		.topk_weights = s->weights[routing],
 	};
 
-	must(s, accel_ep_dispatch(s->ep[m], 0, &input, -1, recv), s->ep[m], PERF_FAIL,
+	must(s, accel_ep_dispatch(s->ep[m], 0, &input, -1, &recv), s->ep[m], PERF_FAIL,
 	     "accel_ep_dispatch");
+	*round = (struct round){
+		.got = {recv.rows, recv.row, recv.scale, recv.src_rank, recv.src_token, s->y[m]},
+		.expert_row = recv.expert_row,
+		.expert_k = recv.expert_k,
+		.results = s->c->by_expert ? recv.entries : recv.rows,
+	};
+}
+
+static void dispatch(struct side *s, enum perf_method m, unsigned routing, struct round *round)
+{
+	const struct perf_sent sent = {
+		.tokens = s->c->tokens,
+		.x = s->x,
+		.scales = s->scales,
+		.ids = s->ids[routing],
+		.weights = s->weights[routing],
+	};
+
+	if (m < PERF_PEER) {
+		dispatch_accel(s, m, routing, round);
+		return;
+	}
+	s->c->peers->dispatch(s->peer[m - PERF_PEER], &sent, &round->got);
+	round->results = round->got.rows;
 }
 
 static void combine(struct side *s, enum perf_method m)
 {
-	must(s, accel_ep_combine(s->ep[m], 0, NULL, -1, s->sums, 0, NULL), s->ep[m], PERF_FAIL,
-	     "accel_ep_combine");
+	if (m >= PERF_PEER)
+		s->c->peers->combine(s->peer[m - PERF_PEER], s->sums);
+	else
+		must(s, accel_ep_combine(s->ep[m], 0, NULL, -1, s->sums, 0, NULL), s->ep[m],
+		     PERF_FAIL, "accel_ep_combine");
 }
 
 /* This rank's own rows first, so that the ranks do not all begin with the memory of rank 0. */
-static void run_experts(struct side *s, enum perf_method m, const struct accel_ep_recv *recv)
+static void run_experts(struct side *s, const struct perf_received *got)
 {
-	uint32_t n = recv->rank_offset[s->self->rank];
+	uint32_t n = 0;
 
-	for (uint32_t done = 0; done < recv->rows; done++, n++) {
-		if (n == recv->rows)
+	while (n < got->rows && got->src_rank[n] != s->self->rank)
+		n++;
+	for (uint32_t done = 0; done < got->rows; done++, n++) {
+		if (n >= got->rows)
 			n = 0;
-		perf_identity(s->c, s->ops, recv->row[n], recv->scale ? recv->scale[n] : NULL,
-			      s->y[m] + (size_t)n * s->c->hidden);
+		perf_identity(s->c, s->ops, got->row[n], got->scale ? got->scale[n] : NULL,
+			      got->y + (size_t)n * s->c->hidden);
 	}
-}
-
-static uint32_t result_rows(const struct side *s, const struct accel_ep_recv *recv)
-{
-	return s->c->by_expert ? recv->entries : recv->rows;
 }
 
 /* ---- checking ---- */
 
-static void check_received(struct side *s, enum perf_method m, const struct accel_ep_recv *recv)
+static void check_received(struct side *s, enum perf_method m, const struct perf_received *got)
 {
 	const struct perf_case *c = s->c;
 	uint8_t row[2 * ACCEL_HIDDEN_MAX];
 	float scales[ACCEL_HIDDEN_MAX / 128];
 
-	for (uint32_t n = 0; n < recv->rows; n++) {
-		perf_row_travelling(c, recv->src_rank[n], (uint32_t)recv->src_token[n], row,
-				    scales);
-		if (memcmp(recv->row[n], row, perf_row_bytes(c)) ||
-		    (recv->scale && memcmp(recv->scale[n], scales, perf_scale_bytes(c))))
+	for (uint32_t n = 0; n < got->rows; n++) {
+		perf_row_travelling(c, got->src_rank[n], (uint32_t)got->src_token[n], row, scales);
+		if (memcmp(got->row[n], row, perf_row_bytes(c)) ||
+		    (got->scale && memcmp(got->scale[n], scales, perf_scale_bytes(c))))
 			perf_rank_fail(
 				s->self, PERF_FAIL,
 				"received %s, row %u is not token %d of rank %d as it was sent",
-				receive_name[m], n, recv->src_token[n], recv->src_rank[n]);
+				method_name(c, m), n, got->src_token[n], got->src_rank[n]);
 	}
 }
 
 /* Rows that tell their token and expert, so that a sum of the wrong ones is seen. */
-static void return_tagged(struct side *s, enum perf_method m, const struct accel_ep_recv *recv)
+static void return_tagged(struct side *s, const struct round *round)
 {
-	for (uint32_t i = 0; i < result_rows(s, recv); i++) {
-		uint32_t n = s->c->by_expert ? recv->expert_row[i] : i;
-		int tag = s->c->by_expert ? (int)recv->expert_k[i] : s->self->rank;
+	const struct perf_received *got = &round->got;
 
-		perf_row_make(s->c, recv->src_rank[n], (uint32_t)recv->src_token[n], tag,
-			      s->y[m] + (size_t)i * s->c->hidden);
+	for (uint32_t i = 0; i < round->results; i++) {
+		uint32_t n = s->c->by_expert ? round->expert_row[i] : i;
+		int tag = s->c->by_expert ? (int)round->expert_k[i] : s->self->rank;
+
+		perf_row_make(s->c, got->src_rank[n], (uint32_t)got->src_token[n], tag,
+			      got->y + (size_t)i * s->c->hidden);
 	}
 }
 
@@ -331,21 +402,21 @@ static void check_sums(struct side *s, const char *method, bool echo, unsigned r
 	memset(s->sums, 0, c->tokens * perf_wide_bytes(c));
 }
 
-static void check_accel(struct side *s, enum perf_method m, unsigned routing)
+static void check_exchange(struct side *s, enum perf_method m, unsigned routing)
 {
-	struct accel_ep_recv recv = {.size = sizeof(recv)};
+	struct round round;
 
-	dispatch(s, m, routing, &recv);
-	check_received(s, m, &recv);
-	return_tagged(s, m, &recv);
+	dispatch(s, m, routing, &round);
+	check_received(s, m, &round.got);
+	return_tagged(s, &round);
 	combine(s, m);
-	check_sums(s, receive_name[m], false, routing);
+	check_sums(s, method_name(s->c, m), false, routing);
 	if (!perf_case_has(s->c, PERF_ECHO, m))
 		return;
-	dispatch(s, m, routing, &recv);
-	run_experts(s, m, &recv);
+	dispatch(s, m, routing, &round);
+	run_experts(s, &round.got);
 	combine(s, m);
-	check_sums(s, receive_name[m], true, routing);
+	check_sums(s, method_name(s->c, m), true, routing);
 }
 
 static void check_floor(struct side *s, unsigned routing)
@@ -359,15 +430,46 @@ static void check_floor(struct side *s, unsigned routing)
 	check_sums(s, "floor", true, routing);
 }
 
+/* Is the method one that the case has and is not too slow for it, other than the floor? */
+static bool exchanges(const struct side *s, enum perf_method m)
+{
+	return m != PERF_FLOOR && s->c->methods & 1u << m && !s->out->too_slow_ns[m];
+}
+
+/*
+ * An MPI whose ranks share cores may take milliseconds for each wait: a round tells whether all
+ * samples of it would take too long.
+ */
+static void leave_out_slow(struct side *s)
+{
+	for (int m = PERF_PEER; m < PERF_METHODS; m++) {
+		struct round round;
+		int64_t ns;
+
+		if (!exchanges(s, (enum perf_method)m))
+			continue;
+		perf_rank_meet(s->self);
+		ns = perf_now_ns();
+		dispatch(s, (enum perf_method)m, 0, &round);
+		run_experts(s, &round.got);
+		combine(s, (enum perf_method)m);
+		perf_rank_meet(s->self);
+		ns = perf_now_ns() - ns;
+		if (!s->self->rank && 2 * ns * s->c->samples / 1000000000 >= s->c->peer_seconds_max)
+			s->out->too_slow_ns[m] = ns;
+		perf_rank_meet(s->self);
+	}
+}
+
 static void check(struct side *s)
 {
 	const struct perf_case *c = s->c;
 	unsigned routings = c->tokens ? CHECKED_TOKENS_MAX / c->tokens : PERF_ROUTINGS;
 
 	for (unsigned i = 0; i < PERF_ROUTINGS && i < c->samples && (!i || i < routings); i++) {
-		for (int m = 0; m < RECEIVES; m++)
-			if (s->ep[m])
-				check_accel(s, (enum perf_method)m, i);
+		for (int m = 0; m < PERF_METHODS; m++)
+			if (exchanges(s, (enum perf_method)m))
+				check_exchange(s, (enum perf_method)m, i);
 		if (s->floor)
 			check_floor(s, i);
 	}
@@ -377,7 +479,7 @@ static void check(struct side *s)
 
 struct sample { /* being taken */
 	struct side *s;
-	struct accel_ep *ep; /* NULL: a floor */
+	struct accel_ep *ep; /* NULL: a floor, or a peer */
 	struct perf_moved *moved;
 	struct perf_stamp *stamp;
 	struct accel_ep_stats before;
@@ -390,7 +492,7 @@ static void sample_begin(struct sample *sample, struct side *s, enum perf_op op,
 	bool wanted = perf_case_has(s->c, op, m);
 
 	sample->s = s;
-	sample->ep = m == PERF_FLOOR || !wanted ? NULL : s->ep[m];
+	sample->ep = m < PERF_FLOOR && wanted ? s->ep[m] : NULL;
 	sample->moved = &s->out->moved[track];
 	sample->stamp = wanted ? perf_case_stamps(s->c, s->out, track, number) + s->self->rank
 			       : &s->unused;
@@ -431,18 +533,18 @@ static void rewrite_x(struct side *s)
 		perf_rewrite(s->scales, c->tokens * perf_scale_bytes(c));
 }
 
-static void sample_accel(struct side *s, enum perf_method m, unsigned number)
+static void sample_exchange(struct side *s, enum perf_method m, unsigned number)
 {
-	struct accel_ep_recv recv = {.size = sizeof(recv)};
+	struct round round;
 	unsigned routing = number % PERF_ROUTINGS;
 	struct sample sample;
 
 	rewrite_x(s);
 	sample_begin(&sample, s, PERF_DISPATCH, m, number);
-	dispatch(s, m, routing, &recv);
+	dispatch(s, m, routing, &round);
 	sample_end(&sample);
 
-	perf_rewrite(s->y[m], result_rows(s, &recv) * perf_wide_bytes(s->c));
+	perf_rewrite(round.got.y, round.results * perf_wide_bytes(s->c));
 	sample_begin(&sample, s, PERF_COMBINE, m, number);
 	combine(s, m);
 	sample_end(&sample);
@@ -451,8 +553,8 @@ static void sample_accel(struct side *s, enum perf_method m, unsigned number)
 		return;
 	rewrite_x(s);
 	sample_begin(&sample, s, PERF_ECHO, m, number);
-	dispatch(s, m, routing, &recv);
-	run_experts(s, m, &recv);
+	dispatch(s, m, routing, &round);
+	run_experts(s, &round.got);
 	combine(s, m);
 	sample_end(&sample);
 }
@@ -486,11 +588,12 @@ static void body(struct perf_rank *self, void *arg)
 
 	s.self = self;
 	set_up(&s);
+	leave_out_slow(&s);
 	check(&s);
 	for (unsigned number = 0; number < s.c->samples; number++) {
-		for (int m = 0; m < RECEIVES; m++)
-			if (s.ep[m])
-				sample_accel(&s, (enum perf_method)m, number);
+		for (int m = 0; m < PERF_METHODS; m++)
+			if (exchanges(&s, (enum perf_method)m))
+				sample_exchange(&s, (enum perf_method)m, number);
 		for (int op = 0; op < PERF_OPS && s.floor; op++)
 			sample_floor_op(&s, (enum perf_op)op, number);
 	}

@@ -11,8 +11,9 @@
  *                then combine
  *     quant      quantising each rank's rows
  *
- * by in place, landed (both accel) and floor: the same kernels over the same number of rows, all
- * ranks at once, each in its private memory, with no peer.
+ * by in place, landed (both accel), the peers that the program brings (perf_peers.h) and floor: the
+ * same kernels over the same number of rows, all ranks at once, each in its private memory, with no
+ * peer.
  */
 #ifndef ACCEL_PERF_CASE_H
 #define ACCEL_PERF_CASE_H
@@ -28,7 +29,14 @@ enum {
 };
 
 enum perf_op { PERF_DISPATCH, PERF_COMBINE, PERF_ECHO, PERF_QUANT, PERF_OPS };
-enum perf_method { PERF_IN_PLACE, PERF_LANDED, PERF_FLOOR, PERF_METHODS };
+enum { PERF_PEERS = 3 };
+enum perf_method {
+	PERF_IN_PLACE,
+	PERF_LANDED,
+	PERF_FLOOR,
+	PERF_PEER,
+	PERF_METHODS = PERF_PEER + PERF_PEERS,
+};
 enum { PERF_TRACKS = PERF_OPS * PERF_METHODS };
 
 enum perf_rows {
@@ -46,6 +54,8 @@ struct perf_case {
 	unsigned samples;
 	uint64_t seed;
 	bool huge;
+	const struct perf_peers *peers; /* NULL: there are none */
+	unsigned peer_seconds_max;	/* that all samples of a peer may take, or it is left out */
 };
 
 static inline unsigned perf_track(enum perf_op op, enum perf_method method)
@@ -81,6 +91,12 @@ static inline size_t perf_scale_bytes(const struct perf_case *c)
 	return c->rows == PERF_ROWS_BF16 ? 0 : sizeof(float) * perf_blocks(c);
 }
 
+/* "bf16", "fp8" or "quantised" */
+const char *perf_rows_name(const struct perf_case *c);
+
+/* Samples that a median is to be of. */
+unsigned perf_samples_of(uint32_t tokens);
+
 struct perf_stamp {
 	int64_t begin_ns, end_ns;
 };
@@ -98,7 +114,8 @@ struct perf_case_out {
 	_Atomic uint64_t entries; /* (token, expert) pairs */
 	uint32_t page_bytes;
 	char transport[32];
-	struct perf_stamp stamp[]; /* [PERF_TRACKS][samples][world] */
+	int64_t too_slow_ns[PERF_METHODS]; /* a round of a peer that was left out; else 0 */
+	struct perf_stamp stamp[];	   /* [PERF_TRACKS][samples][world] */
 };
 
 size_t perf_case_out_bytes(const struct perf_case *c);

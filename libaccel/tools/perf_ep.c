@@ -7,8 +7,11 @@
  */
 #include "perf_ep.h"
 
+#include "perf_bars.h"
 #include "perf_case.h"
 #include "perf_machine.h"
+#include "perf_peers.h"
+#include "perf_progress.h"
 #include "perf_report.h"
 
 #include <inttypes.h>
@@ -16,20 +19,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MEMORY_SHARE 0.6  /* of MemAvailable that a case may take */
-#define BAR_ECHO 1.5	  /* x F_echo, at BAR_TOKENS */
-#define BAR_LANDED 1.3	  /* x F_d, at BAR_TOKENS */
-#define BAR_IN_PLACE 1.05 /* x echo landed: not slower, 5 % for the noise of two medians */
+#define MEMORY_SHARE 0.6 /* of MemAvailable that a case may take */
 #define GIB 1073741824.0
 
 enum {
-	BAR_RANKS = 2,
-	BAR_TOKENS = 128,
+	PEER_SECONDS_MAX = 5, /* of one peer and case; beside it accel and the floors take less */
 	CASES_MAX = PERF_TOKENS_LIST_MAX * 4,
 };
 
 struct plan {
 	struct perf_ep_opts opts;
+	const struct perf_peers *peers;
+	unsigned step; /* cases that have been run, for the progress line */
 	struct perf_case cases[CASES_MAX];
 	unsigned cases_count;
 	unsigned *ids; /* [runs][cases][PERF_TRACKS], 0: none */
@@ -37,21 +38,24 @@ struct plan {
 };
 
 static const char *const op_name[PERF_OPS] = {"dispatch", "combine", "echo", "quant"};
-static const char *const method_name[PERF_METHODS] = {"in place", "landed", "floor"};
 
-static const char *rows_name(const struct perf_case *c)
+static const char *method_name(const struct plan *plan, enum perf_method m)
 {
-	static const char *const name[] = {"bf16", "fp8", "quantised"};
+	static const char *const name[] = {"in place", "landed", "floor"};
 
-	return name[c->rows];
-}
-
-static unsigned samples_of(uint32_t tokens)
-{
-	return tokens <= 32 ? 200 : tokens <= 512 ? 50 : 11;
+	return m < PERF_PEER ? name[m] : plan->peers->method[m - PERF_PEER];
 }
 
 /* ---- the plan ---- */
+
+static unsigned methods_of(const struct plan *plan, bool by_expert)
+{
+	unsigned receive = plan->opts.receive, peers = ((1u << PERF_PEERS) - 1) << PERF_PEER;
+
+	/* y is read where it lies however x came: one way is enough for combine alone */
+	return (by_expert ? receive & -receive : receive) | 1u << PERF_FLOOR |
+	       (plan->peers ? peers : 0);
+}
 
 static void add_case(struct plan *plan, uint32_t tokens, enum perf_rows rows, bool by_expert,
 		     unsigned ops)
@@ -69,9 +73,10 @@ static void add_case(struct plan *plan, uint32_t tokens, enum perf_rows rows, bo
 		.rows = rows,
 		.by_expert = by_expert,
 		.ops = ops,
-		/* y is read where it lies however x came: one way is enough for combine alone */
-		.methods = (by_expert ? o->receive & -o->receive : o->receive) | 1u << PERF_FLOOR,
-		.samples = o->samples ? o->samples : samples_of(tokens),
+		.methods = methods_of(plan, by_expert),
+		.peers = plan->peers,
+		.peer_seconds_max = PEER_SECONDS_MAX,
+		.samples = o->samples ? o->samples : perf_samples_of(tokens),
 		.seed = o->seed,
 		.huge = o->huge,
 	};
@@ -90,13 +95,6 @@ static void add_cases(struct plan *plan, uint32_t tokens)
 		add_case(plan, tokens, PERF_ROWS_FP8, false, exchange);
 	if (o->rows & 1u << PERF_ROWS_QUANTISED)
 		add_case(plan, tokens, PERF_ROWS_QUANTISED, false, exchange | 1u << PERF_QUANT);
-}
-
-static bool has_bars(const struct perf_case *c)
-{
-	return c->world == BAR_RANKS && perf_cores() >= BAR_RANKS && c->hidden == 7168 &&
-	       c->experts == 256 && c->topk == 8 && c->groups == 8 && c->groups_kept == 4 &&
-	       c->samples >= samples_of(c->tokens);
 }
 
 /* ---- results ---- */
@@ -175,8 +173,10 @@ static void take_result(struct plan *plan, unsigned run, unsigned index, struct 
 	struct perf_result r = {
 		.run = run + 1,
 		.op = op_name[op],
-		.method = m == PERF_FLOOR ? "floor" : "accel",
-		.receive = receive[m],
+		.method = m == PERF_FLOOR ? "floor"
+			  : m < PERF_PEER ? "accel"
+					  : method_name(plan, m),
+		.receive = m < PERF_PEER ? receive[m] : NULL,
 		.combine_input = op == PERF_COMBINE || op == PERF_ECHO
 					 ? (c->by_expert ? "expert" : "rank")
 					 : NULL,
@@ -192,8 +192,10 @@ static void take_result(struct plan *plan, unsigned run, unsigned index, struct 
 		.verified = true, /* or its rank would have failed */
 	};
 
-	if (m != PERF_FLOOR)
+	if (m < PERF_FLOOR)
 		snprintf(r.transport, sizeof(r.transport), "%s", out->transport);
+	if (m >= PERF_PEER)
+		snprintf(r.settings, sizeof(r.settings), "%s", plan->peers->settings);
 	take_times(c, out, track, &r);
 	take_work(c, out, op, &r);
 	take_moved(c, &out->moved[track], &r.counters);
@@ -218,6 +220,18 @@ static double floor_us(const struct plan *plan, unsigned run, unsigned index, en
 						     perf_track(PERF_QUANT, PERF_FLOOR)));
 }
 
+static int method_columns(const struct plan *plan)
+{
+	int columns = 8;
+
+	for (int m = 0; plan->peers && m < PERF_METHODS; m++) {
+		int name = (int)strlen(method_name(plan, (enum perf_method)m));
+
+		columns = name > columns ? name : columns;
+	}
+	return columns;
+}
+
 static void print_head(struct plan *plan, unsigned run)
 {
 	int64_t ns = perf_hand_over_ns();
@@ -227,8 +241,17 @@ static void print_head(struct plan *plan, unsigned run)
 	printf("\nrun %u of %u; a cache line goes from core to core in %" PRId64 " ns\n", run + 1,
 	       plan->opts.runs, ns);
 	printf("medians in us, and times their floor\n");
-	printf("%6s  %-9s  %-6s  %-8s  %16s  %16s  %16s\n", "tokens", "rows", "y by", "method",
-	       "dispatch", "echo", "combine");
+	printf("%6s  %-9s  %-6s  %-*s  %16s  %16s  %16s\n", "tokens", "rows", "y by",
+	       method_columns(plan), "method", "dispatch", "echo", "combine");
+}
+
+/* Peers may have been left out. */
+static bool measured(const struct plan *plan, unsigned run, unsigned index, enum perf_method m)
+{
+	for (int op = 0; op < PERF_OPS; op++)
+		if (*id_at(plan, run, index, perf_track((enum perf_op)op, m)))
+			return true;
+	return false;
 }
 
 static void print_case(const struct plan *plan, unsigned run, unsigned index)
@@ -237,10 +260,11 @@ static void print_case(const struct plan *plan, unsigned run, unsigned index)
 	const struct perf_case *c = &plan->cases[index];
 
 	for (int m = 0; m < PERF_METHODS; m++) {
-		if (!(c->methods & 1u << m))
+		if (!(c->methods & 1u << m) || !measured(plan, run, index, (enum perf_method)m))
 			continue;
-		printf("%6u  %-9s  %-6s  %-8s", c->tokens, rows_name(c),
-		       c->by_expert ? "expert" : "rank", method_name[m]);
+		printf("%6u  %-9s  %-6s  %-*s", c->tokens, perf_rows_name(c),
+		       c->by_expert ? "expert" : "rank", method_columns(plan),
+		       method_name(plan, (enum perf_method)m));
 		for (unsigned i = 0; i < sizeof(columns) / sizeof(*columns); i++) {
 			double floor = floor_us(plan, run, index, columns[i]);
 			double us = median_us(plan,
@@ -261,15 +285,31 @@ static void print_case(const struct plan *plan, unsigned run, unsigned index)
 
 /* ---- running ---- */
 
-static void skip(struct plan *plan, const struct perf_case *c, const char *why)
+static void skip(struct plan *plan, const struct perf_case *c, const char *method, const char *why)
 {
 	struct perf_skip entry;
 
-	snprintf(entry.what, sizeof(entry.what), "%d ranks T=%u %s%s", c->world, c->tokens,
-		 rows_name(c), c->by_expert ? " by expert" : "");
+	snprintf(entry.what, sizeof(entry.what), "%s%s%d ranks T=%u %s%s", method,
+		 *method ? " " : "", c->world, c->tokens, perf_rows_name(c),
+		 c->by_expert ? " by expert" : "");
 	snprintf(entry.why, sizeof(entry.why), "%s", why);
 	perf_report_skip(&plan->report, &entry);
-	printf("%6u  %-9s  skipped: %s\n", c->tokens, rows_name(c), why);
+	printf("%6u  %-9s  %s%sskipped: %s\n", c->tokens, perf_rows_name(c), method,
+	       *method ? " " : "", why);
+}
+
+static void skip_slow_peers(struct plan *plan, const struct perf_case *c,
+			    const struct perf_case_out *out)
+{
+	for (int m = PERF_PEER; m < PERF_METHODS; m++) {
+		char why[128];
+
+		if (!out->too_slow_ns[m])
+			continue;
+		snprintf(why, sizeof(why), "%.1f ms a round: %u samples would take more than %d s",
+			 (double)out->too_slow_ns[m] * 1e-6, c->samples, PEER_SECONDS_MAX);
+		skip(plan, c, method_name(plan, (enum perf_method)m), why);
+	}
 }
 
 /* Does the machine have room for it? A shape that the exchange refuses is the caller's mistake. */
@@ -279,7 +319,7 @@ static int check_room(struct plan *plan, const struct perf_case *c, bool *fits)
 	char why[256];
 
 	bytes = (double)perf_case_bytes(c, why, sizeof(why));
-	*fits = bytes > 0 && bytes <= MEMORY_SHARE * free_bytes;
+	*fits = perf_ranks_agree(bytes > 0 && bytes <= MEMORY_SHARE * free_bytes);
 	if (bytes > 0 && *fits)
 		return PERF_PASS;
 	if (!(bytes > 0)) {
@@ -289,7 +329,7 @@ static int check_room(struct plan *plan, const struct perf_case *c, bool *fits)
 	snprintf(why, sizeof(why), "needs %.1f GiB, %.0f %% of the %.1f GiB available are %.1f",
 		 bytes / GIB, 100 * MEMORY_SHARE, free_bytes / GIB,
 		 MEMORY_SHARE * free_bytes / GIB);
-	skip(plan, c, why);
+	skip(plan, c, "", why);
 	return PERF_PASS;
 }
 
@@ -302,6 +342,8 @@ static int run_case(struct plan *plan, unsigned run, unsigned index)
 
 	if (rc || !fits)
 		return rc;
+	perf_progress(plan->step++, plan->opts.runs * plan->cases_count, "%d ranks, %u tokens, %s",
+		      c->world, c->tokens, perf_rows_name(c));
 	out = perf_shared_map(perf_case_out_bytes(c));
 	if (!out) {
 		fprintf(stderr, "accel-perf ep: no memory for %u samples\n", c->samples);
@@ -312,60 +354,27 @@ static int run_case(struct plan *plan, unsigned run, unsigned index)
 		enum perf_op op = (enum perf_op)(track / PERF_METHODS);
 		enum perf_method m = (enum perf_method)(track % PERF_METHODS);
 
-		if (perf_case_has(c, op, m))
+		if (perf_case_has(c, op, m) && !out->too_slow_ns[m])
 			take_result(plan, run, index, out, op, m);
 	}
 	plan->report.page_bytes = out->page_bytes;
+	perf_progress_clear();
+	skip_slow_peers(plan, c, out);
 	perf_shared_unmap(out, perf_case_out_bytes(c));
 	if (!rc)
 		print_case(plan, run, index);
 	return rc;
 }
 
-/* ---- comparing ---- */
-
-static void compare(struct plan *plan, unsigned index, const char *what, unsigned num, unsigned den,
-		    unsigned den_plus, double bar)
-{
-	unsigned ids[3][100], runs = 0;
-	const struct perf_case *c = &plan->cases[index];
-	struct perf_ratio ratio = {.bar = has_bars(c) ? bar : 0};
-
-	snprintf(ratio.name, sizeof(ratio.name), "%s_T%u_%s", what, c->tokens, rows_name(c));
-	for (unsigned run = 0; run < plan->opts.runs; run++) {
-		ids[0][runs] = *id_at(plan, run, index, num);
-		ids[1][runs] = *id_at(plan, run, index, den);
-		ids[2][runs] = *id_at(plan, run, index, den_plus);
-		runs += ids[0][runs] && ids[1][runs];
-	}
-	if (runs)
-		perf_report_compare(&plan->report, &ratio, ids[0], ids[1], ids[2], runs);
-}
-
-static void compare_case(struct plan *plan, unsigned index)
-{
-	/* Nobody quantises at the receiver, so this track is always empty. */
-	const unsigned quant = perf_track(PERF_QUANT, PERF_FLOOR),
-		       none = perf_track(PERF_QUANT, PERF_IN_PLACE);
-	const struct perf_case *c = &plan->cases[index];
-	bool barred = c->tokens == BAR_TOKENS && c->rows != PERF_ROWS_QUANTISED;
-
-	compare(plan, index, "echo_in_place", perf_track(PERF_ECHO, PERF_IN_PLACE),
-		perf_track(PERF_ECHO, PERF_FLOOR), quant, barred ? BAR_ECHO : 0);
-	compare(plan, index, "echo_in_place_to_landed", perf_track(PERF_ECHO, PERF_IN_PLACE),
-		perf_track(PERF_ECHO, PERF_LANDED), none, BAR_IN_PLACE);
-	compare(plan, index, "dispatch_landed", perf_track(PERF_DISPATCH, PERF_LANDED),
-		perf_track(PERF_DISPATCH, PERF_FLOOR), quant, barred ? BAR_LANDED : 0);
-	compare(plan, index, c->by_expert ? "combine_expert" : "combine_rank",
-		perf_track(PERF_COMBINE, PERF_IN_PLACE), perf_track(PERF_COMBINE, PERF_FLOOR), none,
-		0);
-}
+/* ---- the command ---- */
 
 static int finish(struct plan *plan)
 {
 	for (unsigned i = 0; i < plan->cases_count; i++)
-		compare_case(plan, i);
-	if (plan->opts.json && !perf_report_write(&plan->report, plan->opts.json))
+		perf_bars_compare(&plan->report, &plan->cases[i], plan->ids + i * PERF_TRACKS,
+				  plan->cases_count * PERF_TRACKS, plan->opts.runs);
+	if (plan->opts.json && perf_ranks_is_first() &&
+	    !perf_report_write(&plan->report, plan->opts.json))
 		return PERF_MISSING;
 	if (!plan->report.results_count) {
 		fprintf(stderr, "accel-perf ep: nothing was measured: every case was skipped\n");
@@ -385,16 +394,31 @@ static void print_setting(const struct plan *plan)
 	       ", %s pages\n",
 	       o->ranks, o->hidden, o->experts, o->groups, o->topk, o->groups_kept, o->seed,
 	       o->huge ? "2 MiB" : "base");
-	printf("quantised: bf16 rows that the library makes FP8; the floor includes that\n");
+	if (plan->peers)
+		printf("%s %s, %s\n", plan->peers->software, plan->peers->version,
+		       plan->peers->settings);
+	else
+		printf("quantised: bf16 rows that the library makes FP8; the floor includes that\n");
 }
 
 int perf_ep_main(int argc, char **argv)
 {
-	struct plan plan = {.report = {.argc = argc, .argv = argv}};
+	return perf_ep_run(argc, argv, NULL);
+}
+
+int perf_ep_run(int argc, char **argv, const struct perf_peers *peers)
+{
+	struct plan plan = {.peers = peers, .report = {.argc = argc, .argv = argv}};
 	int rc = perf_ep_opts_parse(argc, argv, &plan.opts);
 
 	if (rc >= 0)
 		return rc;
+	if (peers) {
+		/* A peer moves rows as they are, and sums a row a rank. */
+		plan.opts.rows &= ~(1u << PERF_ROWS_QUANTISED);
+		plan.opts.by_expert = false;
+		perf_report_software(&plan.report, peers->software, peers->version);
+	}
 	for (uint32_t i = 0; i < plan.opts.tokens_count; i++)
 		add_cases(&plan, plan.opts.tokens[i]);
 	plan.ids = calloc((size_t)plan.opts.runs * plan.cases_count * PERF_TRACKS,

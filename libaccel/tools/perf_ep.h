@@ -32,4 +32,9 @@ int perf_ep_opts_parse(int argc, char **argv, struct perf_ep_opts *opts);
 /* Parse, measure, print the table and the bars, write the JSON if asked; an exit code. */
 int perf_ep_main(int argc, char **argv);
 
+struct perf_peers;
+
+/* The same with other ways to exchange beside accel's; then every rank runs this. */
+int perf_ep_run(int argc, char **argv, const struct perf_peers *peers);
+
 #endif

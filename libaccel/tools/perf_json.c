@@ -35,13 +35,18 @@ static json_t *flags(void)
 	return list;
 }
 
-static json_t *software(void)
+static json_t *software(const struct perf_report *report)
 {
 #ifdef __clang__
-	return json_pack("{s:s}", "compiler", "clang " __clang_version__);
+	json_t *list = json_pack("{s:s}", "compiler", "clang " __clang_version__);
 #else
-	return json_pack("{s:s}", "compiler", "gcc " __VERSION__);
+	json_t *list = json_pack("{s:s}", "compiler", "gcc " __VERSION__);
 #endif
+
+	for (unsigned i = 0; i < PERF_SOFTWARE_MAX && report->software[i].name; i++)
+		json_object_set_new(list, report->software[i].name,
+				    json_string(report->software[i].version));
+	return list;
 }
 
 static void set_string(json_t *object, const char *key, const char *value)
@@ -145,15 +150,21 @@ static json_t *result(const struct perf_result *r)
 	return object;
 }
 
+static json_t *den_of(const struct perf_ratio *r)
+{
+	if (r->is_rate)
+		return json_null();
+	return r->den_plus ? json_sprintf("r%u+r%u", r->den, r->den_plus) : id_of(r->den);
+}
+
 static json_t *ratio(const struct perf_ratio *r)
 {
-	json_t *den = r->den_plus ? json_sprintf("r%u+r%u", r->den, r->den_plus) : id_of(r->den);
-	json_t *bar = r->bar > 0 ? json_sprintf("%s %.2f", r->below ? "<" : "<=", r->bar)
-				 : json_null();
+	json_t *bar = r->bar > 0 ? json_sprintf("%s %.2f", perf_bar_sign(r), r->bar) : json_null();
 
-	return json_pack("{s:s, s:o, s:o, s:f, s:o, s:i, s:i, s:b}", "name", r->name, "num",
-			 id_of(r->num), "den", den, "value", r->value, "bar", bar, "runs_met",
-			 (int)r->runs_met, "runs", (int)r->runs, "pass", (int)r->pass);
+	return json_pack("{s:s, s:o, s:o, s:s?, s:f, s:o, s:i, s:i, s:b}", "name", r->name, "num",
+			 id_of(r->num), "den", den_of(r), "unit", r->is_rate ? "GB/s" : NULL,
+			 "value", r->value, "bar", bar, "runs_met", (int)r->runs_met, "runs",
+			 (int)r->runs, "pass", (int)r->pass);
 }
 
 static void set_lists(json_t *root, const struct perf_report *report)
@@ -173,7 +184,7 @@ static void set_lists(json_t *root, const struct perf_report *report)
 						"why", report->skipped[i].why));
 	json_object_set_new(root, "argv", argv);
 	json_object_set_new(root, "host", host(report));
-	json_object_set_new(root, "software", software());
+	json_object_set_new(root, "software", software(report));
 	json_object_set_new(root, "results", results);
 	json_object_set_new(root, "ratios", ratios);
 	json_object_set_new(root, "skipped", skipped);

@@ -62,9 +62,34 @@ static double median_of(const struct perf_report *report, unsigned id)
 	return id ? (double)report->results[id - 1].ns.median : 0.0;
 }
 
+void perf_report_software(struct perf_report *report, const char *name, const char *version)
+{
+	for (unsigned i = 0; i < PERF_SOFTWARE_MAX; i++)
+		if (!report->software[i].name) {
+			report->software[i] = (struct perf_software){name, version};
+			return;
+		}
+}
+
 static bool is_met(const struct perf_ratio *ratio, double value)
 {
-	return !(ratio->bar > 0) || (ratio->below ? value < ratio->bar : value <= ratio->bar);
+	if (!(ratio->bar > 0))
+		return true;
+	return ratio->is_rate ? value >= ratio->bar
+	       : ratio->below ? value < ratio->bar
+			      : value <= ratio->bar;
+}
+
+/* GB/s, which are bytes a ns. */
+static double rate_of(const struct perf_report *report, unsigned id)
+{
+	const struct perf_result *r = &report->results[id - 1];
+	int64_t ns = 1;
+
+	for (uint32_t i = 0; i < r->ranks; i++)
+		if (r->per_rank_median_ns[i] > ns)
+			ns = r->per_rank_median_ns[i];
+	return (double)r->payload_bytes / (double)ns;
 }
 
 void perf_report_compare(struct perf_report *report, const struct perf_ratio *spec,
@@ -75,8 +100,10 @@ void perf_report_compare(struct perf_report *report, const struct perf_ratio *sp
 	struct perf_ratio ratio = *spec;
 
 	for (unsigned i = 0; i < runs; i++) {
-		value[i] = median_of(report, num[i]) /
-			   (median_of(report, den[i]) + median_of(report, den_plus[i]));
+		value[i] = spec->is_rate
+				   ? rate_of(report, num[i])
+				   : median_of(report, num[i]) / (median_of(report, den[i]) +
+								  median_of(report, den_plus[i]));
 		ratio.runs_met += is_met(&ratio, value[i]);
 	}
 	for (unsigned i = 0; i < runs; i++) {
@@ -96,6 +123,11 @@ void perf_report_compare(struct perf_report *report, const struct perf_ratio *sp
 	ratio.pass = 3 * ratio.runs_met >= 2 * runs;
 	report->ratios = grow(report->ratios, report->ratios_count, sizeof(ratio));
 	report->ratios[report->ratios_count++] = ratio;
+}
+
+const char *perf_bar_sign(const struct perf_ratio *ratio)
+{
+	return ratio->is_rate ? ">=" : ratio->below ? "<" : "<=";
 }
 
 void perf_report_print_host(void)
@@ -120,9 +152,9 @@ void perf_report_print_bars(const struct perf_report *report)
 
 		bars += r->bar > 0;
 		if (r->bar > 0)
-			printf("%-5s %-40s %6.2f  bar %s %.2f, met in %u of %u\n",
-			       r->pass ? "pass" : "FAIL", r->name, r->value,
-			       r->below ? "<" : "<=", r->bar, r->runs_met, r->runs);
+			printf("%-5s %-44s %6.2f  bar %s %.2f%s, met in %u of %u\n",
+			       r->pass ? "pass" : "FAIL", r->name, r->value, perf_bar_sign(r),
+			       r->bar, r->is_rate ? " GB/s" : "", r->runs_met, r->runs);
 	}
 	for (unsigned i = 0; i < report->results_count; i++)
 		if (report->results[i].counters.bytes_staged)

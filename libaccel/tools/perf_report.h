@@ -28,7 +28,7 @@ struct perf_result {
 	unsigned id; /* "r1" is 1; given by perf_report_add() */
 	unsigned run;
 	const char *op, *method, *receive, *combine_input, *dtype, *x_dtype;
-	char transport[32], settings[96];
+	char transport[32], settings[160];
 	uint32_t ranks, tokens, hidden, experts, topk, intermediate, rows_m, samples;
 	uint64_t routing_seed;
 	struct perf_times ns;
@@ -40,13 +40,14 @@ struct perf_result {
 
 /*
  * A ratio of medians; its value is the median of the runs' values, num and den the results of
- * that run.
+ * that run. Or a rate: bytes of payload over the time of the slowest rank, which has a least.
  */
 struct perf_ratio {
 	char name[64];
 	unsigned num, den, den_plus; /* ids; den_plus is added to den, 0: nothing is */
 	double value, bar;	     /* bar 0: none */
 	bool below;		     /* the bar itself misses */
+	bool is_rate;		     /* of num alone, in GB/s a rank */
 	unsigned runs_met, runs;
 	bool pass;
 };
@@ -55,9 +56,19 @@ struct perf_skip {
 	char what[64], why[256];
 };
 
+/* What is measured besides accel, for the document. */
+struct perf_software {
+	const char *name, *version; /* constants */
+};
+
+enum {
+	PERF_SOFTWARE_MAX = 8,
+};
+
 struct perf_report {
 	int argc;
 	char **argv;
+	struct perf_software software[PERF_SOFTWARE_MAX];
 	uint32_t page_bytes;
 	int64_t hand_over_ns_max; /* of a line between two cores, the slowest of the runs */
 	struct perf_result *results;
@@ -73,13 +84,19 @@ struct perf_times perf_times_of(int64_t *ns, unsigned count);
 unsigned perf_report_add(struct perf_report *report, const struct perf_result *result);
 void perf_report_skip(struct perf_report *report, const struct perf_skip *skip);
 
+/* Name a program or library; more than PERF_SOFTWARE_MAX are left out. */
+void perf_report_software(struct perf_report *report, const char *name, const char *version);
+
 /*
- * Median of @runs pairs of results num[i] / (den[i] + den_plus[i]); bar: met in two runs of
- * three.
+ * Median of @runs pairs of results num[i] / (den[i] + den_plus[i]), or of the rates of num[i];
+ * bar: met in two runs of three.
  */
 void perf_report_compare(struct perf_report *report, const struct perf_ratio *ratio,
 			 const unsigned *num, const unsigned *den, const unsigned *den_plus,
 			 unsigned runs);
+
+/* How a value must stand to its bar: "<=", "<" or ">=". */
+const char *perf_bar_sign(const struct perf_ratio *ratio);
 
 /* The machine, a line, and the bars, a line each, to standard output. */
 void perf_report_print_host(void);
