@@ -35,6 +35,9 @@ KERNELS_SRC := $(filter-out $(X86_SRC),$(KERNELS_SRC))
 endif
 ACCEL_SRC   := $(wildcard libaccel/*.c)
 PERF_SRC    := $(wildcard libaccel/tools/perf*.c)
+PERF_EP_SRC := $(patsubst %,libaccel/tools/perf_%.c,bars case ep ep_opts floor json machine progress ranks report rows \
+	team)
+MPI_SRC     := $(wildcard libaccel/tools/mpi*.c)
 MOE_SRC     := $(wildcard runtime/accel-moe.c)
 RUNTIME_SRC := $(filter-out $(MOE_SRC),$(wildcard runtime/*.c))
 HELPER_SRC  := $(wildcard tests/*.c)
@@ -46,7 +49,10 @@ objects = $(patsubst %.c,$(OBJ)/%.o,$(1))
 
 ARCHIVES := $(if $(RUNTIME_SRC),$(OBJ)/runtime.a) $(if $(ACCEL_SRC),$(OBJ)/accel.a) $(OBJ)/kernels.a
 LIBS     := $(if $(ACCEL_SRC),$(LIB)/libaccel.so $(LIB)/libaccel.a)
-BINS     := $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe)
+# Programs that measure an MPI beside accel, where its compiler is; nothing else links one.
+MPIS     := $(foreach mpi,openmpi mpich,$(if $(shell command -v mpicc.$(mpi)),$(mpi)))
+BINS     := $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe) \
+	$(if $(SANITIZE),,$(addprefix $(BIN)/accel-perf-,$(MPIS)))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
@@ -114,7 +120,7 @@ $(OBJ)/flags: FORCE
 	$(call keep,'$(COMPILE) $(LINK)')
 
 $(OBJ)/sources: FORCE
-	$(call keep,'$(KERNELS_SRC) $(ACCEL_SRC) $(RUNTIME_SRC) $(PERF_SRC) $(HELPER_SRC)')
+	$(call keep,'$(KERNELS_SRC) $(ACCEL_SRC) $(RUNTIME_SRC) $(PERF_SRC) $(MPI_SRC) $(HELPER_SRC)')
 
 # git's words for the commit change with it; version.c alone includes them.
 COMMIT := git describe --always --dirty --abbrev=12 --exclude='*'
@@ -170,6 +176,26 @@ $(BIN)/accel-perf: $(call objects,$(PERF_SRC)) $(OBJ)/kernels.a $(OBJ)/sources |
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
 	$(Q)$(RUN_LINK)
+
+# An MPI's own compiler finds its headers and libraries; what it calls in turn is $(CC).
+define mpi_rules
+$(OBJ)/$(1)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
+	@mkdir -p $$(@D)
+	@$$(call say,CC,$$<)
+	$(Q)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $$(COMPILE) -MMD -MP -c -o $$@ $$<
+
+$(OBJ)/$(1)/libaccel/%.o: INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include
+$(OBJ)/$(1)/%.o $(BIN)/accel-perf-$(1): private CC := mpicc.$(1)
+
+$(BIN)/accel-perf-$(1): $(patsubst %.c,$(OBJ)/$(1)/%.o,$(MPI_SRC)) $(call objects,$(PERF_EP_SRC)) $(OBJ)/kernels.a \
+		$(OBJ)/sources | $(LIB)/libaccel.so
+	@mkdir -p $$(@D)
+	@$$(call say,LD,$$@)
+	$(Q)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $$(RUN_LINK)
+
+-include $(patsubst %.c,$(OBJ)/$(1)/%.d,$(MPI_SRC))
+endef
+$(foreach mpi,$(MPIS),$(eval $(call mpi_rules,$(mpi))))
 
 $(BIN)/accel-moe: $(call objects,$(MOE_SRC)) $(OBJ)/runtime.a $(OBJ)/kernels.a $(OBJ)/sources | $(LIB)/libaccel.so
 	@mkdir -p $(@D)
