@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# What each target needs, and how to get it: mk/deps.sh build|demo|check...
+# What each target needs, and how to get it: mk/deps.sh build|demo|check|bench...
 # Each row of the table is: target, Debian package, and a command that succeeds where the thing is present, however it
 # got there. As root on a system with apt the missing packages are installed; otherwise the command to run is printed
 # and the exit status is 3.
@@ -31,6 +31,17 @@ check iproute2              command -v ip
 check python3-yaml          python3 -c 'import yaml'
 check libpmix-dev           pkg-config --exists pmix
 check libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
+check libopenmpi-dev        command -v mpicc.openmpi
+check openmpi-bin           command -v mpirun.openmpi
+check libmpich-dev          command -v mpicc.mpich
+check mpich                 command -v mpiexec.mpich
+bench python3               command -v python3
+bench gnuplot-nox           command -v gnuplot
+bench libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
+bench libopenmpi-dev        command -v mpicc.openmpi
+bench openmpi-bin           command -v mpirun.openmpi
+bench libmpich-dev          command -v mpicc.mpich
+bench mpich                 command -v mpiexec.mpich
 ROWS
 }
 
