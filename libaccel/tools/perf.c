@@ -4,6 +4,7 @@
  * accel-perf: how fast the exchange and the experts are on this machine. One subcommand a
  * measurement.
  */
+#include "perf_diff.h"
 #include "perf_ep.h"
 #include "perf_ffn_command.h"
 #include "perf_ranks.h"
@@ -19,6 +20,7 @@ static const struct {
 	{"ep", "dispatch, combine and echo between ranks of this host, beside their floors",
 	 perf_ep_main},
 	{"ffn", "one expert's FFN with FP8 weights, beside OpenBLAS", perf_ffn_command},
+	{"diff", "two documents of these, result by result", perf_diff_main},
 };
 
 static void print_usage(FILE *to)
@@ -26,11 +28,11 @@ static void print_usage(FILE *to)
 	fprintf(to, "usage: accel-perf COMMAND [options]\n\n");
 	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
 		fprintf(to, "  %-4s %s\n", commands[i].name, commands[i].what);
-	fprintf(to,
-		"\naccel-perf COMMAND --help lists its options; each takes --json FILE besides.\n"
-		"accel-perf --version says which build this is.\n"
-		"Exit: 0 pass, 1 a bar was missed or a result is wrong, 2 usage,\n"
-		"3 something is missing.\n");
+	fprintf(to, "\naccel-perf COMMAND --help lists its options; those that measure take\n"
+		    "--json FILE besides.\n"
+		    "accel-perf --version says which build this is.\n"
+		    "Exit: 0 pass, 1 a bar was missed or a result is wrong, 2 usage,\n"
+		    "3 something is missing.\n");
 }
 
 int main(int argc, char **argv)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# accel-perf: a tiny exchange measured by every method, its JSON, its exit codes, and what it says to bad options. No
-# time is judged here.
+# accel-perf: a tiny exchange measured by every method, its JSON, its exit codes, what it says to bad options, and
+# documents compared. No time is judged here.
 set -u
 . tests/tap.sh
 
@@ -63,6 +63,43 @@ tap_ok 'ep: impossible shapes are explained' "$(
 tap_ok 'ep: an in-place dispatch always has its echo beside it' "$(
 	"$perf" ep --tokens 1 --samples 1 --runs 1 --hidden 256 --combine rank |
 		awk '/ in place / && split($0, number, /[0-9]x/) < 3')"
+
+# document CPU SCHEMA MEDIAN...: one of a result a run, each from 5 % below to 5 % above its median.
+document() {
+	printf '{"schema":"%s","host":{"cpu":"%s"},"results":[' "$2" "$1"
+	shift 2
+	sep=
+	for median in "$@"; do
+		printf '%s{"op":"echo","method":"accel","tokens":8,"skew":0.0,' "$sep"
+		printf '"ns":{"p10":%d,"median":%d,"p90":%d}}' $((median * 95 / 100)) "$median" $((median * 105 / 100))
+		sep=,
+	done
+	echo ']}'
+}
+document A accel-perf/1 1000 1010 1020 >"$dir/old.json"
+document A accel-perf/1 1020 >"$dir/same.json"
+document B accel-perf/1 1200 1300 1250 >"$dir/slow.json"
+document A accel-perf/1 800 >"$dir/fast.json"
+document A accel-perf/2 800 >"$dir/other.json"
+sed 's/echo/dispatch/g' "$dir/old.json" >"$dir/alien.json"
+tap_ok 'diff: medians, their ratio, and what is beyond noise' "$(
+	exits 0 'usage: accel-perf diff' diff --help
+	exits 0 '  1.0  *1.0  *1.010   *echo accel tokens=8$' diff "$dir/old.json" "$dir/same.json"
+	exits 0 '  1.0  *1.2  *1.238  slower  echo accel' diff "$dir/old.json" "$dir/slow.json"
+	exits 0 'CPUs differ: A, B' diff "$dir/old.json" "$dir/slow.json"
+	exits 0 '  0.792  faster' diff "$dir/old.json" "$dir/fast.json")"
+tap_ok 'diff: --fail-above' "$(
+	exits 1 'FAIL: 1 of 1 results are slower by more than 20 %' diff --fail-above 20 "$dir/old.json" \
+		"$dir/slow.json"
+	exits 0 slower diff --fail-above 24 "$dir/old.json" "$dir/slow.json"
+	exits 0 1.010 diff --fail-above 0.5 "$dir/old.json" "$dir/same.json"
+	exits 0 faster diff --fail-above 0 "$dir/old.json" "$dir/fast.json")"
+tap_ok 'diff: what it refuses' "$(
+	exits 2 'usage: accel-perf diff' diff "$dir/old.json"
+	exits 2 'x: not a percentage' diff --fail-above x "$dir/old.json" "$dir/old.json"
+	exits 2 'other.json: not a document of schema accel-perf/1' diff "$dir/old.json" "$dir/other.json"
+	exits 2 'has no result that the other has' diff "$dir/old.json" "$dir/alien.json"
+	exits 3 'nowhere' diff "$dir/old.json" "$dir/nowhere.json")"
 
 if ! command -v python3 >/dev/null; then
 	tap_skip 'ep: the JSON document' 'no python3'
