@@ -22,13 +22,15 @@
 #define MPI_PACKAGE "openmpi-bin"
 static const char *const start[] = {"mpirun.openmpi", "--allow-run-as-root", "--oversubscribe",
 				    "--bind-to", "none"};
-static const char *const settings[] = {"--mca",	     "pml",   "ob1", "--mca", "btl",
-				       "self,vader", "--mca", "osc", "sm"};
+/* CMA is a little faster for the largest messages, and at times ten times slower for smaller ones. */
+#define SETTINGS                                                                                   \
+	"--mca pml ob1 --mca btl self,vader --mca osc sm --mca btl_vader_single_copy_mechanism none"
 #else
 #define MPI_NAME "mpich"
 #define MPI_PACKAGE "mpich"
 static const char *const start[] = {"mpiexec.mpich", "-bind-to", "none"};
-static const char *const settings[] = {"-genv", "MPIR_CVAR_NOLOCAL", "0"};
+/* CMA is faster for the largest messages alone. */
+#define SETTINGS "-genv UCX_TLS posix,self,cma -genv UCX_RNDV_THRESH 4m"
 #endif
 
 #define AS_RANK "--as-rank" /* what mpirun is told to give to the ranks that it starts */
@@ -151,21 +153,19 @@ static bool add_word(struct command *command, char *word)
 	return true;
 }
 
-static bool add_setting(struct command *command, char *word)
-{
-	size_t at = strlen(command->settings);
-
-	snprintf(command->settings + at, sizeof(command->settings) - at, "%s%s", at ? " " : "",
-		 word);
-	return add_word(command, word);
-}
-
 /* Words for mpirun out of one argument, which this takes apart. */
 static bool add_settings(struct command *command, char *text)
 {
-	for (char *word, *rest = text; (word = strsep(&rest, " "));)
-		if (*word && !add_setting(command, word))
+	for (char *word, *rest = text; (word = strsep(&rest, " "));) {
+		size_t at = strlen(command->settings);
+
+		if (!*word)
+			continue;
+		snprintf(command->settings + at, sizeof(command->settings) - at, "%s%s",
+			 at ? " " : "", word);
+		if (!add_word(command, word))
 			return false;
+	}
 	return true;
 }
 
@@ -190,7 +190,7 @@ static uint32_t ranks_of(int argc, char **argv, int *rc)
 
 static int start_ranks(int argc, char **argv)
 {
-	char count[16], self[4096];
+	char count[16], self[4096], own[] = SETTINGS;
 	ssize_t bytes = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	struct command command = {0};
 	bool fits = true;
@@ -198,8 +198,7 @@ static int start_ranks(int argc, char **argv)
 
 	for (unsigned i = 0; i < sizeof(start) / sizeof(*start); i++)
 		fits = fits && add_word(&command, (char *)start[i]);
-	for (unsigned i = 0; i < sizeof(settings) / sizeof(*settings); i++)
-		fits = fits && add_setting(&command, (char *)settings[i]);
+	fits = fits && add_settings(&command, own);
 	if (argc > 1 && !strcmp(argv[1], "--mpirun")) {
 		if (argc == 2)
 			return refuse("--mpirun needs its words");

@@ -21,7 +21,7 @@
 enum {
 	RECEIVES = 2, /* PERF_IN_PLACE, PERF_LANDED */
 	/* Of a rank, over routings: making rows and comparing them takes longer than moving them. */
-	CHECKED_TOKENS_MAX = 4096,
+	CHECKED_TOKENS_MAX = 1024,
 };
 
 struct side { /* what one rank has */
@@ -36,7 +36,8 @@ struct side { /* what one rank has */
 	float *scales;
 	int32_t *ids[PERF_ROUTINGS];
 	float *weights[PERF_ROUTINGS];
-	uint16_t *sums, *expected; /* [T,H] */
+	uint16_t *sums,
+		*expected[2]; /* [T,H]; of combine and of echo, of the routing being checked */
 	struct perf_floor *floor;
 	struct accel_ep *ep[RECEIVES];
 	uint16_t *y[RECEIVES];
@@ -101,7 +102,7 @@ uint64_t perf_case_bytes(const struct perf_case *c, char *why, size_t why_bytes)
 	uint64_t bytes = perf_floor_bytes(c) + routing;
 
 	/* x, its scales, the sums and what they should be */
-	bytes += c->tokens * (perf_row_bytes(c) + perf_scale_bytes(c) + 3 * perf_wide_bytes(c));
+	bytes += c->tokens * (perf_row_bytes(c) + perf_scale_bytes(c) + 4 * perf_wide_bytes(c));
 	for (int m = 0; m < RECEIVES; m++) {
 		struct accel_ep_sizes sizes = {.size = sizeof(sizes)};
 		struct accel_error error = {.size = sizeof(error)};
@@ -261,7 +262,8 @@ static void set_up(struct side *s)
 	accel_group_info_get(s->group, &info);
 	snprintf(s->out->transport, sizeof(s->out->transport), "%s", info.transport);
 	s->sums = private_memory(s, sums_bytes);
-	s->expected = private_memory(s, sums_bytes);
+	for (int echo = 0; echo < 2; echo++)
+		s->expected[echo] = private_memory(s, sums_bytes);
 	make_rows(s);
 	make_routings(s);
 	if (s->c->methods & 1u << PERF_FLOOR &&
@@ -387,19 +389,26 @@ static void return_tagged(struct side *s, const struct round *round)
 	}
 }
 
-static void check_sums(struct side *s, const char *method, bool echo, unsigned routing)
+static void check_sums(struct side *s, const char *method, bool echo)
 {
 	const struct perf_case *c = s->c;
 
-	if (perf_expect(c, s->self->rank, echo, s->ids[routing], s->weights[routing], s->expected))
-		perf_rank_fail(s->self, PERF_MISSING, "no memory to check the results with");
 	for (uint32_t t = 0; t < c->tokens; t++)
-		if (memcmp(s->sums + (size_t)t * c->hidden, s->expected + (size_t)t * c->hidden,
-			   perf_wide_bytes(c)))
+		if (memcmp(s->sums + (size_t)t * c->hidden,
+			   s->expected[echo] + (size_t)t * c->hidden, perf_wide_bytes(c)))
 			perf_rank_fail(s->self, PERF_FAIL,
 				       "%s, %s: the sum of token %u differs from the reference",
 				       echo ? "echo" : "combine", method, t);
 	memset(s->sums, 0, c->tokens * perf_wide_bytes(c));
+}
+
+static void expect(struct side *s, unsigned routing)
+{
+	for (int echo = 0; echo < 2; echo++)
+		if (perf_expect(s->c, s->self->rank, echo, s->ids[routing], s->weights[routing],
+				s->expected[echo]))
+			perf_rank_fail(s->self, PERF_MISSING,
+				       "no memory to check the results with");
 }
 
 static void check_exchange(struct side *s, enum perf_method m, unsigned routing)
@@ -410,13 +419,13 @@ static void check_exchange(struct side *s, enum perf_method m, unsigned routing)
 	check_received(s, m, &round.got);
 	return_tagged(s, &round);
 	combine(s, m);
-	check_sums(s, method_name(s->c, m), false, routing);
+	check_sums(s, method_name(s->c, m), false);
 	if (!perf_case_has(s->c, PERF_ECHO, m))
 		return;
 	dispatch(s, m, routing, &round);
 	run_experts(s, &round.got);
 	combine(s, m);
-	check_sums(s, method_name(s->c, m), true, routing);
+	check_sums(s, method_name(s->c, m), true);
 }
 
 static void check_floor(struct side *s, unsigned routing)
@@ -427,7 +436,7 @@ static void check_floor(struct side *s, unsigned routing)
 	if (!perf_case_has(s->c, PERF_ECHO, PERF_FLOOR))
 		return;
 	perf_floor_echo(s->floor, s->ids[routing], s->sums);
-	check_sums(s, "floor", true, routing);
+	check_sums(s, "floor", true);
 }
 
 /* Is the method one that the case has and is not too slow for it, other than the floor? */
@@ -467,6 +476,7 @@ static void check(struct side *s)
 	unsigned routings = c->tokens ? CHECKED_TOKENS_MAX / c->tokens : PERF_ROUTINGS;
 
 	for (unsigned i = 0; i < PERF_ROUTINGS && i < c->samples && (!i || i < routings); i++) {
+		expect(s, i);
 		for (int m = 0; m < PERF_METHODS; m++)
 			if (exchanges(s, (enum perf_method)m))
 				check_exchange(s, (enum perf_method)m, i);
