@@ -22,6 +22,7 @@ enum {
 	RECEIVES = 2, /* PERF_IN_PLACE, PERF_LANDED */
 	/* Of a rank, over routings: making rows and comparing them takes longer than moving them. */
 	CHECKED_TOKENS_MAX = 1024,
+	ROUNDS_TRIED = 4,
 };
 
 struct side { /* what one rank has */
@@ -445,27 +446,40 @@ static bool exchanges(const struct side *s, enum perf_method m)
 	return m != PERF_FLOOR && s->c->methods & 1u << m && !s->out->too_slow_ns[m];
 }
 
+/* Time of a round that the slowest rank sees, of all ranks together. */
+static int64_t round_ns(struct side *s, enum perf_method m)
+{
+	struct round round;
+	int64_t ns;
+
+	perf_rank_meet(s->self);
+	ns = perf_now_ns();
+	dispatch(s, m, 0, &round);
+	run_experts(s, &round.got);
+	combine(s, m);
+	perf_rank_meet(s->self);
+	return perf_now_ns() - ns;
+}
+
 /*
- * An MPI whose ranks share cores may take milliseconds for each wait: a round tells whether all
- * samples of it would take too long.
+ * An MPI whose ranks share cores may take milliseconds for each wait. The fastest of a few rounds, of
+ * which the first connects, tells whether all samples would take too long.
  */
 static void leave_out_slow(struct side *s)
 {
 	for (int m = PERF_PEER; m < PERF_METHODS; m++) {
-		struct round round;
-		int64_t ns;
+		int64_t best = INT64_MAX;
 
 		if (!exchanges(s, (enum perf_method)m))
 			continue;
-		perf_rank_meet(s->self);
-		ns = perf_now_ns();
-		dispatch(s, (enum perf_method)m, 0, &round);
-		run_experts(s, &round.got);
-		combine(s, (enum perf_method)m);
-		perf_rank_meet(s->self);
-		ns = perf_now_ns() - ns;
-		if (!s->self->rank && 2 * ns * s->c->samples / 1000000000 >= s->c->peer_seconds_max)
-			s->out->too_slow_ns[m] = ns;
+		for (int i = 0; i < ROUNDS_TRIED; i++) {
+			int64_t ns = round_ns(s, (enum perf_method)m);
+
+			best = ns < best ? ns : best;
+		}
+		if (!s->self->rank &&
+		    2 * best * s->c->samples / 1000000000 >= s->c->peer_seconds_max)
+			s->out->too_slow_ns[m] = best;
 		perf_rank_meet(s->self);
 	}
 }
