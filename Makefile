@@ -93,6 +93,9 @@ check:					## install what is missing, build every variant, run every test
 demo:					## run R1 MoE layers across four ranks of this machine, checked
 	$(Q)mk/demo.sh
 
+bench:					## measure beside every floor and peer; QUICK=1 in 3 minutes
+	$(Q)mk/bench.sh $(if $(QUICK),--quick)
+
 deps:					## install what build, demo and check need (root), or say the command
 	$(Q)mk/deps.sh build check
 
@@ -106,7 +109,7 @@ help:					## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all tools tests test-programs fuzzers check demo deps driver clean help man install uninstall FORCE
+.PHONY: all tools tests test-programs fuzzers check demo bench deps driver clean help man install uninstall FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:

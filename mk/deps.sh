@@ -35,6 +35,7 @@ check libopenmpi-dev        command -v mpicc.openmpi
 check openmpi-bin           command -v mpirun.openmpi
 check libmpich-dev          command -v mpicc.mpich
 check mpich                 command -v mpiexec.mpich
+check gnuplot-nox           command -v gnuplot
 bench python3               command -v python3
 bench gnuplot-nox           command -v gnuplot
 bench libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
