@@ -188,7 +188,7 @@ $(OBJ)/$(1)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
 	$(Q)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $$(COMPILE) -MMD -MP -c -o $$@ $$<
 
 $(OBJ)/$(1)/libaccel/%.o: INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include
-$(OBJ)/$(1)/%.o $(BIN)/accel-perf-$(1): private CC := mpicc.$(1)
+$(OBJ)/$(1)/%.o $(BIN)/accel-perf-$(1): private override CC := mpicc.$(1)
 
 $(BIN)/accel-perf-$(1): $(patsubst %.c,$(OBJ)/$(1)/%.o,$(MPI_SRC)) $(call objects,$(PERF_EP_SRC)) $(OBJ)/kernels.a \
 		$(OBJ)/sources | $(LIB)/libaccel.so
