@@ -235,6 +235,9 @@ def plot_exchange(merged, exchange, directory):
                 for key in exchange.ns:
                     if key[1] != ranks or key[3] != rows or key[4] != op or key[5] == "floor" or "skew" in key[0]:
                         continue
+                    # A path that moves nothing at dispatch pays in echo: its dispatch is not shown by itself.
+                    if op == "dispatch" and key[5] == "accel, in place":
+                        continue
                     # accel beside its floors alone where that was measured, not once more beside each MPI
                     if key[5].startswith("accel") and is_peer_program(key[0]) and any(
                             other[1:] == key[1:] and not is_peer_program(other[0]) for other in exchange.ns):
