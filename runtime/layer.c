@@ -125,34 +125,37 @@ void moe_gate_run(const struct k_ops *ops, struct moe_team *team, const struct m
 
 /* ---- this rank's buffers ---- */
 
-static struct accel_ep_opts ep_opts(const struct moe_rank *rank)
+static struct moe_exchange_opts exchange_opts(const struct moe_rank *rank)
 {
 	const struct moe_layer_opts *o = &rank->opts;
 
-	return (struct accel_ep_opts){
-		.size = sizeof(struct accel_ep_opts),
-		.dtype = o->fp8 ? ACCEL_DTYPE_FP8_E4M3 : ACCEL_DTYPE_BF16,
-		.receive = o->landed ? ACCEL_RECEIVE_LANDED : ACCEL_RECEIVE_IN_PLACE,
-		.combine_input = ACCEL_COMBINE_RANK,
-		.quant = ACCEL_QUANT_DIV,
-		.lanes = 1,
-		.expert_rank = (const int32_t *)o->placement->rank,
-		.expert_slot = (const int32_t *)o->placement->slot,
+	return (struct moe_exchange_opts){
+		.group = o->group,
+		.rank = o->rank,
+		.ranks = o->placement->ranks,
+		.hidden = o->config->hidden,
+		.topk = o->config->topk,
+		.experts = o->config->experts,
+		.tokens_max = o->tokens_max,
+		.expert_rank = o->placement->rank,
+		.expert_slot = o->placement->slot,
+		.fp8 = o->fp8,
+		.landed = o->landed,
 		.timeout_ns = o->timeout_ns,
 	};
 }
 
-static int create_ep(struct moe_rank *rank, struct moe_error *err)
+static int create_exchange(struct moe_rank *rank, struct moe_error *err)
 {
 	const struct moe_layer_opts *o = &rank->opts;
-	const struct moe_config *c = o->config;
-	struct accel_ep_opts opts = ep_opts(rank);
-	int rc = accel_ep_create(o->group, c->hidden, c->topk, c->experts, o->tokens_max, &opts,
-				 &rank->ep);
+	const struct moe_exchange_ops *ops = o->exchange ? o->exchange : &moe_exchange_accel;
+	struct moe_exchange_opts opts = exchange_opts(rank);
+	int rc = ops->create(&opts, &rank->exchange, err);
 
 	if (rc)
-		return moe_error_accel(err, NULL, rc, NULL);
-	rc = accel_buffer_create(o->dev, (uint64_t)o->tokens_max * c->hidden * sizeof(uint16_t),
+		return rc;
+	rc = accel_buffer_create(o->dev,
+				 (uint64_t)o->tokens_max * o->config->hidden * sizeof(uint16_t),
 				 NULL, &rank->x_buffer);
 	if (rc)
 		return moe_error_accel(err, NULL, rc, NULL);
@@ -162,11 +165,9 @@ static int create_ep(struct moe_rank *rank, struct moe_error *err)
 
 int moe_rank_sizes(const struct moe_rank *rank, struct accel_ep_sizes *sizes)
 {
-	const struct moe_layer_opts *o = &rank->opts;
-	struct accel_ep_opts opts = ep_opts(rank);
+	struct moe_exchange_opts opts = exchange_opts(rank);
 
-	return accel_ep_size_get((int)o->rank, (int)o->placement->ranks, o->config->hidden,
-				 o->config->topk, o->config->experts, o->tokens_max, &opts, sizes);
+	return moe_exchange_accel_sizes(&opts, sizes);
 }
 
 static int alloc_tokens(struct moe_rank *rank, struct moe_error *err)
@@ -202,7 +203,7 @@ int moe_rank_init(struct moe_rank *rank, const struct moe_layer_opts *opts, stru
 	if (!rc)
 		rc = alloc_tokens(rank, err);
 	if (!rc)
-		rc = create_ep(rank, err);
+		rc = create_exchange(rank, err);
 	if (rc)
 		moe_rank_fini(rank);
 	return rc;
@@ -221,7 +222,7 @@ static void free_lists(struct moe_rank *rank)
 
 void moe_rank_fini(struct moe_rank *rank)
 {
-	accel_ep_destroy(rank->ep);
+	moe_exchange_destroy(rank->exchange);
 	accel_buffer_destroy(rank->x_buffer);
 	moe_ffn_fini(&rank->ffn);
 	free(rank->shared);
@@ -327,20 +328,16 @@ static void run_reduce(void *arg, unsigned part, unsigned parts)
 
 /*
  * This rank's part of every received row: the weighted sum of its experts' rows in order of k, into
- * the lane's output.
+ * the exchange's memory for it.
  */
-static int reduce(struct moe_rank *rank, const struct accel_ep_recv *recv, struct moe_error *err)
+static void reduce(struct moe_rank *rank, const struct accel_ep_recv *recv)
 {
 	uint32_t topk = rank->opts.config->topk, terms = 0;
 	size_t hidden = rank->opts.config->hidden;
-	struct accel_ep_output output = {.size = sizeof(output)};
 	struct reduce_run run = {.ops = rank->ops};
-	int rc = accel_ep_output_get(rank->ep, 0, &output);
 
-	if (rc)
-		return moe_error_accel(err, rank->ep, rc, NULL);
 	if (!recv->rows)
-		return 0;
+		return;
 	memcpy(rank->expert_next, recv->expert_offset,
 	       recv->experts_local * sizeof(*rank->expert_next));
 	/*
@@ -369,11 +366,10 @@ static int reduce(struct moe_rank *rank, const struct accel_ep_recv *recv, struc
 		.term_offset = rank->term_offset,
 		.row = (const void *const *)rank->term,
 		.weight = rank->term_weight,
-		.out = output.y,
+		.out = rank->exchange->y,
 		.out_stride = hidden * sizeof(uint16_t),
 	};
 	moe_team_run(rank->opts.team, run_reduce, &run);
-	return 0;
 }
 
 static void mark_incomplete(struct moe_rank *rank, const struct accel_ep_combined *combined)
@@ -409,6 +405,7 @@ int moe_layer_step(struct moe_rank *rank, uint32_t index, uint32_t tokens, const
 				    .topk_weights = rank->topk_weights};
 	struct accel_ep_recv recv = {.size = sizeof(recv)};
 	struct accel_ep_combined combined = {.size = sizeof(combined)};
+	struct moe_exchange *exchange = rank->exchange;
 	uint64_t begun = now_ns(), t[7];
 	int rc;
 
@@ -418,31 +415,30 @@ int moe_layer_step(struct moe_rank *rank, uint32_t index, uint32_t tokens, const
 	choose(rank, layer, tokens, given_ids, given_weights);
 	t[0] = now_ns();
 
-	rc = accel_ep_dispatch_begin(rank->ep, 0, &in);
+	rc = exchange->ops->dispatch_begin(exchange, &in, err);
 	if (rc)
-		return moe_error_accel(err, rank->ep, rc, NULL);
+		return rc;
 	t[1] = now_ns();
 	if (rank->shared) /* while rows are in flight */
 		moe_ffn_run_dense(&rank->ffn, &layer->shared, tokens, rank->x, rank->shared);
 	t[2] = now_ns();
-	rc = accel_ep_dispatch_end(rank->ep, 0, -1, &recv);
+	rc = exchange->ops->dispatch_end(exchange, &recv, err);
 	if (rc)
-		return moe_error_accel(err, rank->ep, rc, NULL);
+		return rc;
 	t[3] = now_ns();
 
 	rc = make_room(rank, &recv, err);
 	if (!rc)
 		rc = run_experts(rank, index, &recv, times, err);
-	t[4] = now_ns();
-	if (!rc)
-		rc = reduce(rank, &recv, err);
 	if (rc)
 		return rc;
+	t[4] = now_ns();
+	reduce(rank, &recv);
 	t[5] = now_ns();
 
-	rc = accel_ep_combine(rank->ep, 0, NULL, -1, rank->moe_out, 0, &combined);
-	if (rc < 0)
-		return moe_error_accel(err, rank->ep, rc, NULL);
+	rc = exchange->ops->combine(exchange, rank->moe_out, &combined, err);
+	if (rc)
+		return rc;
 	t[6] = now_ns();
 	mark_incomplete(rank, &combined);
 	moe_layer_add(tokens, c->hidden, rank->shared, rank->moe_out);

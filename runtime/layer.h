@@ -2,13 +2,14 @@
 /* Copyright (c) 2026 The accel authors */
 /*
  * One rank's part of an MoE layer: the recipe that a serving framework would write with libaccel,
- * and the buffers it needs.
+ * and the buffers it needs. Who carries the rows is exchange.h's.
  */
 #ifndef ACCEL_RUNTIME_LAYER_H
 #define ACCEL_RUNTIME_LAYER_H
 
 #include <accel/accel_ep.h>
 
+#include "exchange.h"
 #include "ffn.h"
 #include "placement.h"
 #include "weights.h"
@@ -35,13 +36,14 @@ struct moe_layer_opts {
 	uint32_t tokens_max; /* most tokens of any rank */
 	bool fp8, landed;
 	enum moe_residual residual;
+	const struct moe_exchange_ops *exchange; /* NULL: accel */
 	int64_t timeout_ns;
 };
 
 struct moe_rank {
 	struct moe_layer_opts opts;
 	const struct k_ops *ops;
-	struct accel_ep *ep;
+	struct moe_exchange *exchange;
 	struct accel_buffer *x_buffer;
 	struct moe_ffn ffn;
 	uint16_t *x;	   /* [T,H] bf16 in x_buffer: what the layer sees */
@@ -65,13 +67,13 @@ struct moe_rank {
 };
 
 /**
- * moe_rank_init - an EP context of one lane and the buffers of @opts->tokens_max tokens; collective
+ * moe_rank_init - an exchange and the buffers of @opts->tokens_max tokens; collective
  * Return: 0 or -errno with a sentence, libaccel's where it is its failure.
  */
 int moe_rank_init(struct moe_rank *rank, const struct moe_layer_opts *opts, struct moe_error *err);
 void moe_rank_fini(struct moe_rank *rank);
 
-/** moe_rank_sizes - what its EP context takes, bytes by kind */
+/** moe_rank_sizes - what an EP context of its shape takes, bytes by kind */
 int moe_rank_sizes(const struct moe_rank *rank, struct accel_ep_sizes *sizes);
 
 /**

@@ -299,8 +299,8 @@ static void record_layer(struct run *run, uint32_t layer, const struct moe_times
 	struct accel_ep_stats after = {.size = sizeof(after)};
 	uint64_t *waits = (void *)(record + run->record.waits);
 
-	accel_ep_stats_get(run->layer.ep, &after);
-	accel_ep_waits_get(run->layer.ep, waits);
+	accel_ep_stats_get(run->layer.exchange->ep, &after);
+	accel_ep_waits_get(run->layer.exchange->ep, waits);
 	for (int p = 0; p < run->world; p++)
 		waits[p] -= waits_before[p];
 	*head = (struct moe_record_head){
@@ -345,8 +345,8 @@ static int run_layer(struct run *run, uint32_t layer, struct moe_error *err)
 	for (uint32_t i = 0; i <= o->warmup; i++) {
 		int rc;
 
-		accel_ep_stats_get(run->layer.ep, &before);
-		accel_ep_waits_get(run->layer.ep, waits);
+		accel_ep_stats_get(run->layer.exchange->ep, &before);
+		accel_ep_waits_get(run->layer.exchange->ep, waits);
 		rc = moe_layer_step(&run->layer, layer, tokens_of(run, run->rank), run->hidden, ids,
 				    weights, &times, err);
 		if (rc)
@@ -539,7 +539,7 @@ static void say_masked(const struct run *run)
 {
 	uint64_t missing[ACCEL_RANKS_MAX / 64] = {0};
 
-	if (accel_ep_masks_get(run->layer.ep, missing) <= 0)
+	if (accel_ep_masks_get(run->layer.exchange->ep, missing) <= 0)
 		return;
 	for (int r = 0; r < run->world; r++)
 		if (missing[r / 64] >> r % 64 & 1)

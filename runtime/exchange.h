@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/*
+ * How rows reach the ranks that own their experts and come back: a table of five calls, so that one
+ * layer can be run, and timed, over different exchanges. What it receives and sums is what
+ * accel_ep.h defines, whoever carries it: the same bits.
+ */
+#ifndef ACCEL_RUNTIME_EXCHANGE_H
+#define ACCEL_RUNTIME_EXCHANGE_H
+
+#include <accel/accel_ep.h>
+#include <stdbool.h>
+
+#include "error.h"
+
+struct moe_exchange_opts {
+	struct accel_group *group;
+	uint32_t rank, ranks, hidden, topk, experts;
+	uint32_t tokens_max;	     /* most tokens of any rank */
+	const uint32_t *expert_rank; /* [E] owner of each expert */
+	const uint32_t *expert_slot; /* [E] its index at the owner */
+	bool fp8, landed;
+	int64_t timeout_ns;
+};
+
+/* The beginning of every exchange; what follows is its own. */
+struct moe_exchange {
+	const struct moe_exchange_ops *ops;
+	struct accel_ep *ep; /* whose statistics and masks apply; NULL: nobody's */
+	uint16_t *y; /* [rows,H] bf16: this rank's parts, to be written after dispatch_end */
+};
+
+/*
+ * Calls go round as on a lane of accel_ep.h, and so does the memory of x, of what @recv points to and
+ * of out. Return: 0 or -errno with a sentence.
+ */
+struct moe_exchange_ops {
+	const char *name;
+	/* collective */
+	int (*create)(const struct moe_exchange_opts *opts, struct moe_exchange **exchange,
+		      struct moe_error *err);
+	int (*dispatch_begin)(struct moe_exchange *exchange, const struct accel_ep_input *input,
+			      struct moe_error *err);
+	int (*dispatch_end)(struct moe_exchange *exchange, struct accel_ep_recv *recv,
+			    struct moe_error *err);
+	/* out [T,H] bf16; combined says which tokens lack a part */
+	int (*combine)(struct moe_exchange *exchange, uint16_t *out,
+		       struct accel_ep_combined *combined, struct moe_error *err);
+	void (*destroy)(struct moe_exchange *exchange);
+};
+
+/** moe_exchange_accel - libaccel's, in place or landed */
+extern const struct moe_exchange_ops moe_exchange_accel;
+
+/** moe_exchange_accel_sizes - what its EP context takes on one rank, bytes by kind */
+int moe_exchange_accel_sizes(const struct moe_exchange_opts *opts, struct accel_ep_sizes *sizes);
+
+/** moe_exchange_destroy - NULL is fine */
+void moe_exchange_destroy(struct moe_exchange *exchange);
+
+#endif
