@@ -19,7 +19,7 @@ static const struct {
 } commands[] = {
 	{"ep", "dispatch, combine and echo between ranks of this host, beside their floors",
 	 perf_ep_main},
-	{"ffn", "one expert's FFN with FP8 weights, beside OpenBLAS", perf_ffn_command},
+	{"ffn", "one expert's FFN with FP8 weights, beside OpenBLAS and oneDNN", perf_ffn_command},
 	{"diff", "two documents of these, result by result", perf_diff_main},
 };
 

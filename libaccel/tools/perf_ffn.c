@@ -1,81 +1,75 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * accel-perf ffn; see perf_ffn.h. Each method walks a ring of experts of its own that is larger than the last-level
- * cache. Before it is timed its result is checked: ours on some outputs against kernels/ref, the peer's against ours.
+ * The measurement of accel-perf ffn; see perf_ffn.h. Each method walks a ring of experts of its own that is larger
+ * than the last-level cache. Before it is timed its result is checked: ours on some outputs against kernels/ref, the
+ * peers' against ours.
  */
 #define _GNU_SOURCE
 #include "perf_ffn.h"
 
-#include "perf_blas.h"
 #include "perf_machine.h"
+#include "perf_peer.h"
 #include "perf_team.h"
 
-#include <errno.h>
-#include <getopt.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ACCEL_NUM_FLOAT
 #include "kernels/kernels.h"
 #include "uapi/accel_num.h"
 
 enum {
-	ROWS_MAX = 4096,       /* rows of one measurement */
-	ROWS_COUNT_MAX = 8,    /* measurements */
-	SAMPLES_FEW_ROWS = 50, /* up to 4 rows */
-	SAMPLES = 21,
-	SAMPLES_MAX = 10000,
 	WARM_UP = 3,
-	SETTLE_MS = 30,	      /* OpenBLAS's threads look for work that long before they sleep */
-	CHECK_OUTPUTS = 8,    /* outputs of a window that kernels/ref computes again */
-	SWIGLU_ALONE = 16384, /* elements from which waking the team pays */
+	SETTLE_MS = 30,	   /* libraries' threads look for work that long before they sleep */
+	CHECK_OUTPUTS = 8, /* outputs of a window that kernels/ref computes again */
+	METHODS_MAX = 1 + PERF_FFN_PEERS_MAX,
 };
 
 static const double bound_ref = 1e-5; /* relative L2, f32 sums in another order */
 static const double bound_peer =
-	5e-3; /* our row between SwiGLU and down is rounded to bf16, the peer's is not */
+	5e-3; /* our row between SwiGLU and down is rounded to bf16, a peer's may not be */
+
+static const struct perf_peer_ops *const peers[PERF_FFN_PEERS_MAX] = {
+	&perf_peer_openblas,
+	&perf_peer_onednn_f32,
+	&perf_peer_onednn_bf16,
+};
 
 /* gate and up [intermediate,hidden], down [hidden,intermediate], one after the other */
 struct expert {
 	uint8_t *codes;
 	float *scales;
-	float *plain; /* the same for the peer: [gate, up] as one matrix, then down; [out,in] */
-	float *transposed; /* [in,out] */
 };
 
 struct ffn {
+	const struct perf_ffn_opts *opts;
+	struct perf_report *report;
 	const struct k_ops *ops;
 	struct perf_team *team;
-	struct perf_blas blas;
-	uint32_t hidden, intermediate, rows_max, samples, rows[ROWS_COUNT_MAX];
-	unsigned rows_count, experts_count, peer_experts_count;
+	uint32_t hidden, intermediate, rows_max;
+	unsigned experts_count;
 	size_t elements, blocks; /* of one matrix */
 	struct expert *experts;
 	uint8_t *codes; /* of all experts */
-	bool peer;
+	struct perf_peer_shape shape;
+	float *plain[PERF_PEER_EXPERTS_MAX]; /* the first experts' weights for the peers */
+	struct perf_peer *peers[PERF_FFN_PEERS_MAX];
+	unsigned peers_count;
 
-	uint32_t m; /* of the measurement at hand */
+	unsigned run;
+	double read_bytes_per_s, macs_per_s; /* measured in this run, by all threads */
+	uint32_t m;			     /* of the measurement at hand */
 	const struct expert *expert;
 	uint16_t *x, *middle;
-	float *x_f32, *gate, *up, *y, *peer_gate_up, *peer_middle, *peer_y;
+	float *x_f32, *gate, *up, *y, *check;
 	const void **x_row, **middle_row;
-	const struct blas_call *call;
 	int64_t ns;
-};
-
-/* How the peer may be called; the fastest is taken for each number of rows. */
-static const struct blas_call {
-	const char *name;
-	bool gemv, transposed;
-} blas_calls[] = {
-	{"sgemm [out,in]", false, false},
-	{"sgemm [in,out]", false, true},
-	{"sgemv [out,in]", true, false},
-	{"sgemv [in,out]", true, true},
 };
 
 /* ---- weights ---------------------------------------------------------------------------------------------------- */
@@ -108,10 +102,9 @@ static void codes_job(void *arg, unsigned member, unsigned threads)
 			f->experts[e].scales[i] = ldexpf(1 + (mix(i) & 0xffff) / 65536.0f, -14);
 }
 
-/* One of our matrices into the peer's, whose outputs begin at first of all. */
-static void matrix_expand(const struct ffn *f, const struct expert *e, unsigned matrix,
-			  uint32_t first, uint32_t all, size_t to, unsigned member,
-			  unsigned threads)
+/* One of our matrices as f32, a strip of inputs a member. */
+static void matrix_expand(const struct ffn *f, const struct expert *e, unsigned matrix, float *to,
+			  unsigned member, unsigned threads)
 {
 	uint32_t in = matrix < 2 ? f->hidden : f->intermediate,
 		 out = matrix < 2 ? f->intermediate : f->hidden;
@@ -125,26 +118,20 @@ static void matrix_expand(const struct ffn *f, const struct expert *e, unsigned 
 				e->scales[matrix * f->blocks +
 					  (size_t)(o / K_BLOCK) * (in / K_BLOCK) + block / K_BLOCK];
 
-			for (uint32_t k = block; k < block + K_BLOCK; k++) {
-				float w = accel_num_float(accel_num_e4m3_to_f32(codes[k])) * scale;
-
-				e->plain[to + (size_t)(first + o) * in + k] = w;
-				e->transposed[to + (size_t)k * all + first + o] = w;
-			}
+			for (uint32_t k = block; k < block + K_BLOCK; k++)
+				to[(size_t)o * in + k] =
+					accel_num_float(accel_num_e4m3_to_f32(codes[k])) * scale;
 		}
 }
 
-static void peer_weights_job(void *arg, unsigned member, unsigned threads)
+static void plain_job(void *arg, unsigned member, unsigned threads)
 {
 	const struct ffn *f = arg;
 
-	for (unsigned i = 0; i < f->peer_experts_count; i++) {
-		const struct expert *e = &f->experts[i];
-
-		matrix_expand(f, e, 0, 0, 2 * f->intermediate, 0, member, threads);
-		matrix_expand(f, e, 1, f->intermediate, 2 * f->intermediate, 0, member, threads);
-		matrix_expand(f, e, 2, 0, f->hidden, 2 * f->elements, member, threads);
-	}
+	for (unsigned e = 0; e < f->shape.experts; e++)
+		for (unsigned matrix = 0; matrix < 3; matrix++)
+			matrix_expand(f, &f->experts[e], matrix, f->plain[e] + matrix * f->elements,
+				      member, threads);
 }
 
 /* ---- one FFN ----------------------------------------------------------------------------------------------------- */
@@ -205,10 +192,6 @@ static void accel_job(void *arg, unsigned member, unsigned threads)
  */
 static int64_t accel_sample(struct ffn *f, unsigned index)
 {
-	const struct timespec settle = {.tv_nsec = SETTLE_MS * 1000000L};
-
-	if (f->peer)
-		nanosleep(&settle, NULL);
 	for (unsigned i = 0; i < 2; i++) {
 		f->expert = &f->experts[(index + i) % f->experts_count];
 		perf_team_run(f->team, accel_job, f);
@@ -216,61 +199,10 @@ static int64_t accel_sample(struct ffn *f, unsigned index)
 	return f->ns;
 }
 
-static void peer_swiglu_job(void *arg, unsigned member, unsigned threads)
+static int64_t peer_sample(struct perf_peer *peer, unsigned index)
 {
-	struct ffn *f = arg;
-	const struct k_swiglu swiglu = {
-		.rows = f->m,
-		.width = f->intermediate,
-		.gate = f->peer_gate_up,
-		.up = f->peer_gate_up + f->intermediate,
-		.gate_stride = 2 * f->intermediate * sizeof(float),
-		.up_stride = 2 * f->intermediate * sizeof(float),
-		.y_dtype = K_DTYPE_F32,
-		.y = f->peer_middle,
-		.y_stride = f->intermediate * sizeof(float),
-	};
-
-	f->ops->swiglu(&swiglu, member, threads);
-}
-
-static void peer_matrix(const struct ffn *f, const float *w, const float *x, float *y, int in,
-			int out)
-{
-	const struct blas_call *call = f->call;
-	int m = (int)f->m;
-
-	if (!call->gemv)
-		f->blas.sgemm(PERF_CBLAS_ROW_MAJOR, PERF_CBLAS_NO_TRANS,
-			      call->transposed ? PERF_CBLAS_NO_TRANS : PERF_CBLAS_TRANS, m, out, in,
-			      1, x, in, w, call->transposed ? out : in, 0, y, out);
-	for (int r = 0; call->gemv && r < m; r++)
-		f->blas.sgemv(PERF_CBLAS_ROW_MAJOR,
-			      call->transposed ? PERF_CBLAS_TRANS : PERF_CBLAS_NO_TRANS,
-			      call->transposed ? in : out, call->transposed ? out : in, 1, w,
-			      call->transposed ? out : in, x + (size_t)r * in, 1, 0,
-			      y + (size_t)r * out, 1);
-}
-
-static int64_t peer_once(struct ffn *f, const struct expert *e)
-{
-	const float *w = f->call->transposed ? e->transposed : e->plain;
-	int64_t start = perf_now_ns();
-
-	peer_matrix(f, w, f->x_f32, f->peer_gate_up, (int)f->hidden, 2 * (int)f->intermediate);
-	if (f->m * f->intermediate > SWIGLU_ALONE)
-		perf_team_run(f->team, peer_swiglu_job, f);
-	else
-		peer_swiglu_job(f, 0, 1);
-	peer_matrix(f, w + 2 * f->elements, f->peer_middle, f->peer_y, (int)f->intermediate,
-		    (int)f->hidden);
-	return perf_now_ns() - start;
-}
-
-static int64_t peer_sample(struct ffn *f, unsigned index)
-{
-	peer_once(f, &f->experts[index % f->peer_experts_count]);
-	return peer_once(f, &f->experts[(index + 1) % f->peer_experts_count]);
+	peer->ops->run(peer, index % peer->shape->experts);
+	return peer->ops->run(peer, (index + 1) % peer->shape->experts);
 }
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
@@ -299,7 +231,7 @@ static bool accel_verified(struct ffn *f)
 
 		g.out = CHECK_OUTPUTS;
 		g.y_stride = sizeof(float) * CHECK_OUTPUTS;
-		g.y = f->peer_gate_up; /* free now, and larger */
+		g.y = f->check;
 		for (unsigned i = 0; i < 3; i++) {
 			g.weight = whole.weight + (size_t)at[i] * K_BLOCK * g.in;
 			g.weight_scale = whole.weight_scale + (size_t)at[i] * (g.in / K_BLOCK);
@@ -308,125 +240,156 @@ static bool accel_verified(struct ffn *f)
 			for (uint32_t r = 0; r < f->m; r++)
 				good &= relative_l2((float *)whole.y + (size_t)r * whole.out +
 							    at[i] * K_BLOCK,
-						    f->peer_gate_up + (size_t)r * CHECK_OUTPUTS,
+						    f->check + (size_t)r * CHECK_OUTPUTS,
 						    CHECK_OUTPUTS) <= bound_ref;
 		}
 	}
 	return good;
 }
 
-/* The peer's y against ours of the same expert, which accel_verified() has left in f->y. */
-static bool peer_verified(struct ffn *f)
+/* The peer's y against ours of the same expert, the second of the ring, which accel_verified() has left in f->y. */
+static bool peer_verified(const struct ffn *f, struct perf_peer *peer)
 {
 	bool good = true;
 
-	peer_sample(f, 0);
+	peer_sample(peer, 0);
 	for (uint32_t r = 0; r < f->m; r++)
-		good &= relative_l2(f->peer_y + (size_t)r * f->hidden, f->y + (size_t)r * f->hidden,
+		good &= relative_l2(peer->y + (size_t)r * f->hidden, f->y + (size_t)r * f->hidden,
 				    f->hidden) <= bound_peer;
 	return good;
 }
 
 /* ---- measuring --------------------------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b)
+static void skip(const struct ffn *f, const char *what, const char *why)
 {
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+	struct perf_skip entry;
 
-	return (x > y) - (x < y);
+	snprintf(entry.what, sizeof(entry.what), "%s", what);
+	snprintf(entry.why, sizeof(entry.why), "%s", why);
+	perf_report_skip(f->report, &entry);
+	printf("skipped %s: %s\n", what, why);
 }
 
-static struct perf_ffn_result *result_add(const struct ffn *f, struct perf_ffn_report *report,
-					  const char *method, int64_t *ns, uint32_t samples,
-					  bool verified)
+static void result_add(const struct ffn *f, const struct perf_peer *peer, int64_t *ns,
+		       uint32_t samples)
 {
-	struct perf_ffn_result *r = &report->results[report->results_count++];
-
-	qsort(ns, samples, sizeof(*ns), by_value);
-	*r = (struct perf_ffn_result){
-		.method = method,
-		.rows_m = f->m,
+	const struct perf_times times = perf_times_of(ns, samples);
+	struct perf_result r = {
+		.run = f->run,
+		.op = "ffn",
+		.method = peer ? peer->ops->method : "accel",
+		.dtype = peer ? peer->ops->dtype : "bf16",
+		.ranks = 1,
 		.hidden = f->hidden,
 		.intermediate = f->intermediate,
-		.threads = perf_team_threads(f->team),
+		.rows_m = f->m,
 		.samples = samples,
-		.ns_min = ns[0],
-		.ns_p10 = ns[samples / 10],
-		.ns_median = ns[samples / 2],
-		.ns_p90 = ns[samples * 9 / 10],
-		.ns_max = ns[samples - 1],
+		.ns = times,
+		.per_rank_median_ns = {times.median},
+		.rows = f->m,
+		.payload_bytes = peer ? peer->payload_bytes
+				      : 3 * (f->elements + f->blocks * sizeof(float)),
 		.macs = 3 * f->elements * f->m,
-		.verified = verified,
+		.verified = true,
 	};
-	return r;
+
+	if (peer)
+		memcpy(r.settings, peer->settings, sizeof(r.settings));
+	else
+		snprintf(r.settings, sizeof(r.settings), "kernels %s", f->ops->name);
+	perf_report_add(f->report, &r);
+	printf("%5u  %-11s %9.3f %9.3f %9.3f  %10.3f %10.3f  %s\n", f->m, r.method,
+	       (double)times.median / 1e6, (double)times.p10 / 1e6, (double)times.p90 / 1e6,
+	       (double)r.payload_bytes / f->read_bytes_per_s * 1e3,
+	       (double)r.macs / f->macs_per_s * 1e3, r.settings);
+	fflush(stdout);
 }
 
-static void skip(struct perf_ffn_report *report, const char *what, const char *why)
+/* The time in which the threads can read the weights, as a result that others are compared with. */
+static void floor_add(const struct ffn *f)
 {
-	unsigned i = report->skipped_count;
+	const uint64_t bytes = 3 * (f->elements + f->blocks * sizeof(float));
+	const int64_t ns = (int64_t)((double)bytes / f->read_bytes_per_s * 1e9);
+	struct perf_result r = {
+		.run = f->run,
+		.op = "ffn",
+		.method = "floor",
+		.dtype = "bf16",
+		.ranks = 1,
+		.hidden = f->hidden,
+		.intermediate = f->intermediate,
+		.rows_m = f->m,
+		.samples = 1,
+		.ns = {ns, ns, ns, ns, ns},
+		.per_rank_median_ns = {ns},
+		.rows = f->m,
+		.payload_bytes = bytes,
+		.verified = true,
+	};
 
-	if (i == PERF_FFN_SKIPPED_MAX)
-		return;
-	report->skipped_count++;
-	snprintf(report->skipped[i].what, sizeof(report->skipped[i].what), "%s", what);
-	snprintf(report->skipped[i].why, sizeof(report->skipped[i].why), "%s", why);
+	snprintf(r.settings, sizeof(r.settings), "weights read at %.1f GB/s",
+		 f->read_bytes_per_s / 1e9);
+	perf_report_add(f->report, &r);
 }
 
-static void peer_choose(struct ffn *f)
+/* Sample s of a method, 0 being ours; other methods' threads have gone to sleep before. */
+static int64_t sample(struct ffn *f, unsigned method, unsigned s)
 {
-	int64_t best = INT64_MAX;
-	const struct blas_call *fastest = &blas_calls[0];
+	const struct timespec settle = {.tv_nsec = SETTLE_MS * 1000000L};
 
-	for (unsigned i = 0; i < sizeof(blas_calls) / sizeof(*blas_calls); i++) {
-		f->call = &blas_calls[i];
-		for (unsigned s = 0; s < WARM_UP && (!f->call->gemv || f->m <= 4); s++) {
-			int64_t ns = peer_once(f, &f->experts[s % f->peer_experts_count]);
+	if (f->peers_count)
+		nanosleep(&settle, NULL);
+	return method ? peer_sample(f->peers[method - 1], s) : accel_sample(f, s);
+}
 
-			if (ns < best) {
-				best = ns;
-				fastest = f->call;
-			}
-		}
+/* Is the peer ready for m rows, and right? */
+static bool peer_ready(const struct ffn *f, struct perf_peer *peer)
+{
+	char what[64], why[192];
+
+	snprintf(what, sizeof(what), "%s, %u rows", peer->ops->method, f->m);
+	if (!peer->ops->prepare(peer, f->m)) {
+		skip(f, what, "it cannot be called for so many rows, or lacks memory");
+		return false;
 	}
-	f->call = fastest;
+	if (peer_verified(f, peer))
+		return true;
+	snprintf(why, sizeof(why), "computes wrong results on this CPU (%s)%s%s", peer->settings,
+		 peer->ops->wrong_cure ? ": " : "",
+		 peer->ops->wrong_cure ? peer->ops->wrong_cure : "");
+	skip(f, what, why);
+	return false;
 }
 
-static int rows_measure(struct ffn *f, struct perf_ffn_report *report)
+static int rows_measure(struct ffn *f)
 {
-	uint32_t samples = f->samples ? f->samples : f->m <= 4 ? SAMPLES_FEW_ROWS : SAMPLES;
-	int64_t *ns = malloc(2 * samples * sizeof(*ns)), *peer_ns = ns ? ns + samples : NULL;
-	bool good = accel_verified(f), peer_good = false;
-	struct perf_ffn_result *r;
+	uint32_t samples = f->opts->samples ? f->opts->samples : perf_ffn_samples(f->m);
+	int64_t *ns = malloc(METHODS_MAX * samples * sizeof(*ns));
+	bool ready[METHODS_MAX] = {true};
 
 	if (!ns)
-		return 3;
-	if (f->peer) {
-		peer_choose(f);
-		peer_good = peer_verified(f);
+		return PERF_MISSING;
+	if (!accel_verified(f)) {
+		fprintf(stderr, "accel-perf ffn: %u rows: kernels %s differ from kernels ref\n",
+			f->m, f->ops->name);
+		free(ns);
+		return PERF_FAIL;
 	}
+	for (unsigned p = 0; p < f->peers_count; p++)
+		ready[p + 1] = peer_ready(f, f->peers[p]);
 	for (unsigned s = 0; s < WARM_UP; s++)
 		accel_sample(f, s);
-	for (uint32_t s = 0; s < samples; s++) {
-		ns[s] = accel_sample(f, s);
-		if (f->peer)
-			peer_ns[s] = peer_sample(f, s);
-	}
-	r = result_add(f, report, "accel", ns, samples, good);
-	r->dtype = "bf16";
-	r->payload_bytes = 3 * (f->elements + f->blocks * sizeof(float));
-	snprintf(r->settings, sizeof(r->settings), "kernels %s", f->ops->name);
-	if (f->peer) {
-		r = result_add(f, report, "openblas", peer_ns, samples, peer_good);
-		r->dtype = "f32";
-		r->payload_bytes = 3 * f->elements * sizeof(float);
-		snprintf(r->settings, sizeof(r->settings), "%.24s, %s, %s", f->blas.config(),
-			 f->blas.corename(), f->call->name);
-		if (!peer_good)
-			skip(report, "openblas",
-			     "computes wrong results on this CPU: choose another kernel with OPENBLAS_CORETYPE");
-	}
+	for (uint32_t s = 0; s < samples; s++)
+		for (unsigned m = 0; m <= f->peers_count; m++)
+			if (ready[m])
+				ns[m * samples + s] = sample(f, m, s);
+	for (unsigned m = 0; m <= f->peers_count; m++)
+		if (ready[m])
+			result_add(f, m ? f->peers[m - 1] : NULL, ns + m * samples, samples);
+	floor_add(f);
 	free(ns);
-	return good ? 0 : 1;
+	return PERF_PASS;
 }
 
 /* ---- setting up -------------------------------------------------------------------------------------------------- */
@@ -452,14 +415,6 @@ static bool experts_map(struct ffn *f)
 		if (!f->codes || !x->scales)
 			return false;
 	}
-	for (unsigned e = 0; f->peer && e < f->peer_experts_count; e++) {
-		struct expert *x = &f->experts[e];
-
-		x->plain = floats(3 * f->elements);
-		x->transposed = floats(3 * f->elements);
-		if (!x->plain || !x->transposed)
-			return false;
-	}
 	return true;
 }
 
@@ -473,13 +428,11 @@ static bool rows_map(struct ffn *f)
 	f->gate = floats(m * i);
 	f->up = floats(m * i);
 	f->y = floats(m * h);
-	f->peer_gate_up = floats(m * 2 * i);
-	f->peer_middle = floats(m * i);
-	f->peer_y = floats(m * h);
+	f->check = floats(m * CHECK_OUTPUTS);
 	f->x_row = calloc(m, sizeof(*f->x_row));
 	f->middle_row = calloc(m, sizeof(*f->middle_row));
-	if (!f->x || !f->middle || !f->x_f32 || !f->gate || !f->up || !f->y || !f->peer_gate_up ||
-	    !f->peer_middle || !f->peer_y || !f->x_row || !f->middle_row)
+	if (!f->x || !f->middle || !f->x_f32 || !f->gate || !f->up || !f->y || !f->check ||
+	    !f->x_row || !f->middle_row)
 		return false;
 	for (size_t n = 0; n < m * h; n++) {
 		f->x[n] = accel_num_f32_to_bf16(accel_num_bits((mix(n) & 0xffff) / 32768.0f - 1));
@@ -496,11 +449,12 @@ static void ffn_fini(struct ffn *f)
 {
 	size_t m = f->rows_max, h = f->hidden, i = f->intermediate;
 
-	for (unsigned e = 0; f->experts && e < f->experts_count; e++) {
+	for (unsigned p = 0; p < f->peers_count; p++)
+		f->peers[p]->ops->close(f->peers[p]);
+	for (unsigned e = 0; e < PERF_PEER_EXPERTS_MAX; e++)
+		perf_unmap(f->plain[e], 3 * f->elements * sizeof(float));
+	for (unsigned e = 0; f->experts && e < f->experts_count; e++)
 		perf_unmap(f->experts[e].scales, 3 * f->blocks * sizeof(float));
-		perf_unmap(f->experts[e].plain, 3 * f->elements * sizeof(float));
-		perf_unmap(f->experts[e].transposed, 3 * f->elements * sizeof(float));
-	}
 	perf_unmap(f->codes, f->experts_count * 3 * f->elements);
 	free(f->experts);
 	perf_unmap(f->x, m * h * sizeof(*f->x));
@@ -509,199 +463,131 @@ static void ffn_fini(struct ffn *f)
 	perf_unmap(f->gate, m * i * sizeof(float));
 	perf_unmap(f->up, m * i * sizeof(float));
 	perf_unmap(f->y, m * h * sizeof(float));
-	perf_unmap(f->peer_gate_up, m * 2 * i * sizeof(float));
-	perf_unmap(f->peer_middle, m * i * sizeof(float));
-	perf_unmap(f->peer_y, m * h * sizeof(float));
+	perf_unmap(f->check, m * CHECK_OUTPUTS * sizeof(float));
 	free(f->x_row);
 	free(f->middle_row);
-	perf_blas_close(&f->blas);
 	perf_team_destroy(f->team);
 }
 
-static int ffn_init(struct ffn *f, unsigned threads, struct perf_ffn_report *report)
+/* Weights for the peers, then each peer that is there and finds room. */
+static void peers_open(struct ffn *f, size_t room)
 {
-	size_t room = perf_memory_free_bytes() / 10 * 6, ours, peers;
-	char why[160];
-	int err = perf_team_create(threads, &f->team);
+	size_t plain = 3 * f->elements * sizeof(float), taken;
+	char why[192];
+	cpu_set_t allowed, first;
+
+	f->shape = (struct perf_peer_shape){
+		.ops = f->ops,
+		.team = f->team,
+		.hidden = f->hidden,
+		.intermediate = f->intermediate,
+		.rows_max = f->rows_max,
+		.x = f->x_f32,
+		.experts = ring_count(3 * f->elements * sizeof(uint16_t)), /* of the narrowest */
+	};
+	if (f->shape.experts > PERF_PEER_EXPERTS_MAX)
+		f->shape.experts = PERF_PEER_EXPERTS_MAX;
+	taken = f->experts_count * 3 * f->elements + f->shape.experts * plain;
+	for (unsigned e = 0; e < f->shape.experts && taken <= room; e++)
+		if (!(f->shape.plain[e] = f->plain[e] = perf_map(plain)))
+			taken = room + 1;
+	if (taken <= room)
+		perf_team_run(f->team, plain_job, f);
+	for (unsigned p = 0; p < PERF_FFN_PEERS_MAX; p++) {
+		size_t bytes = f->shape.experts * peers[p]->expert_bytes(&f->shape);
+		struct perf_peer *peer = NULL;
+
+		snprintf(why, sizeof(why), "no memory");
+		if (taken + bytes > room) {
+			snprintf(why, sizeof(why), "needs %zu MiB, 60 %% of free memory is %zu MiB",
+				 (taken + bytes) >> 20, room >> 20);
+			skip(f, peers[p]->method, why);
+		} else if (peers[p]->open(&f->shape, &peer, why, sizeof(why))) {
+			skip(f, peers[p]->method, why);
+		} else {
+			f->peers[f->peers_count++] = peer;
+			taken += bytes;
+			perf_report_software(f->report, peers[p]->library, peer->software);
+		}
+	}
+	/* Libraries' own threads have the other cores: see perf_threads_pin_new(). */
+	CPU_ZERO(&first);
+	if (!sched_getaffinity(0, sizeof(allowed), &allowed))
+		for (int core = 0; core < CPU_SETSIZE && !CPU_COUNT(&first); core++)
+			if (CPU_ISSET(core, &allowed))
+				CPU_SET(core, &first);
+	if (CPU_COUNT(&first))
+		sched_setaffinity(0, sizeof(first), &first);
+}
+
+static int ffn_init(struct ffn *f)
+{
+	size_t room = perf_memory_free_bytes() / 10 * 6, ours;
+	int err = perf_team_create(f->opts->threads, &f->team);
 
 	if (err) {
-		fprintf(stderr, "accel-perf: ffn: cannot start %u threads: %s\n", threads,
+		fprintf(stderr, "accel-perf ffn: cannot start %u threads: %s\n", f->opts->threads,
 			strerror(-err));
-		return err == -EINVAL ? 2 : 3;
+		return PERF_MISSING;
 	}
 	f->elements = (size_t)f->hidden * f->intermediate;
 	f->blocks = f->elements / K_BLOCK / K_BLOCK;
 	f->experts_count = ring_count(3 * f->elements);
-	f->peer_experts_count = ring_count(12 * f->elements);
 	ours = f->experts_count * 3 * f->elements;
-	peers = f->peer_experts_count * 24 * f->elements;
 	if (ours > room) {
 		fprintf(stderr,
-			"accel-perf: ffn: weights take %zu MiB, 60 %% of free memory is %zu MiB\n",
+			"accel-perf ffn: weights take %zu MiB, 60 %% of free memory is %zu MiB\n",
 			ours >> 20, room >> 20);
-		return 3;
+		return PERF_MISSING;
 	}
-	f->peer = !perf_blas_open(&f->blas, perf_team_threads(f->team), why, sizeof(why));
-	if (f->peer && ours + peers > room) {
-		f->peer = false;
-		snprintf(why, sizeof(why), "needs %zu MiB, 60 %% of free memory is %zu MiB",
-			 (ours + peers) >> 20, room >> 20);
-	}
-	if (!f->peer)
-		skip(report, "openblas", why);
 	f->experts = calloc(f->experts_count, sizeof(*f->experts));
 	if (!f->experts || !experts_map(f) || !rows_map(f)) {
-		fprintf(stderr, "accel-perf: ffn: no memory for weights and rows\n");
-		return 3;
+		fprintf(stderr, "accel-perf ffn: no memory for weights and rows\n");
+		return PERF_MISSING;
 	}
+	if (isatty(STDERR_FILENO))
+		fprintf(stderr, "making weights, and packing them for each library\n");
 	perf_team_run(f->team, codes_job, f);
-	if (f->peer)
-		perf_team_run(f->team, peer_weights_job, f);
-	return 0;
+	peers_open(f, room);
+	return PERF_PASS;
 }
 
-static void print_report(const struct perf_ffn_report *report)
+static int run_measure(struct ffn *f)
 {
-	char cpu[128];
+	f->read_bytes_per_s = perf_read_rate(f->team, f->codes, f->experts_count * 3 * f->elements);
+	f->macs_per_s = perf_mac_rate(f->team);
+	printf("\nrun %u of %u, ms, %u threads; measured: reads %.1f GB/s, f32 %.1f GMAC/s\n",
+	       f->run, f->opts->runs, perf_team_threads(f->team), f->read_bytes_per_s / 1e9,
+	       f->macs_per_s / 1e9);
+	printf("%5s  %-11s %9s %9s %9s  %10s %10s  %s\n", "rows", "method", "median", "p10", "p90",
+	       "read bound", "MAC bound", "what ran");
+	for (unsigned i = 0; i < f->opts->rows_count; i++) {
+		int rc;
 
-	perf_cpu_name(cpu, sizeof(cpu));
-	printf("%s; measured: reads %.1f GB/s, f32 %.1f GMAC/s\n", cpu,
-	       report->read_bytes_per_s / 1e9, report->macs_per_s / 1e9);
-	printf("%5s  %-9s %9s %9s %9s  %11s %11s  %s\n", "rows", "method", "median ms", "p10",
-	       "p90", "read bound", "MAC bound", "what ran");
-	for (unsigned i = 0; i < report->results_count; i++) {
-		const struct perf_ffn_result *r = &report->results[i];
-
-		printf("%5u  %-9s %9.3f %9.3f %9.3f  %11.3f %11.3f  %s%s\n", r->rows_m, r->method,
-		       r->ns_median / 1e6, r->ns_p10 / 1e6, r->ns_p90 / 1e6,
-		       r->payload_bytes / report->read_bytes_per_s * 1e3,
-		       r->macs / report->macs_per_s * 1e3, r->settings,
-		       r->verified ? "" : "  WRONG RESULT");
+		f->m = f->opts->rows[i];
+		rc = rows_measure(f);
+		if (rc)
+			return rc;
 	}
-	for (unsigned i = 0; i < report->skipped_count; i++)
-		printf("skipped %s: %s\n", report->skipped[i].what, report->skipped[i].why);
+	return PERF_PASS;
 }
 
-/* ---- options ----------------------------------------------------------------------------------------------------- */
-
-static const char usage[] =
-	"usage: accel-perf ffn [--rows 1,4,16,64] [--threads N] [--samples N] [--kernels NAME]\n"
-	"                      [--hidden 7168] [--intermediate 2048] [--json FILE]\n";
-
-/* A number in [min, max], up to the character after; NULL if it is none. */
-static const char *number(const char *text, uint32_t min, uint32_t max, uint32_t *value)
+int perf_ffn_measure(const struct perf_ffn_opts *opts, struct perf_report *report)
 {
-	char *end;
-	unsigned long parsed = strtoul(text, &end, 10);
-
-	if (end == text || *text == '-' || parsed < min || parsed > max)
-		return NULL;
-	*value = (uint32_t)parsed;
-	return end;
-}
-
-static bool whole_number(const char *text, uint32_t min, uint32_t max, uint32_t *value)
-{
-	const char *end = number(text, min, max, value);
-
-	return end && !*end;
-}
-
-static bool rows_parse(struct ffn *f, const char *text)
-{
-	for (f->rows_count = 0; f->rows_count < ROWS_COUNT_MAX; text++) {
-		text = number(text, 1, ROWS_MAX, &f->rows[f->rows_count++]);
-		if (!text || !*text)
-			return text;
-		if (*text != ',')
-			return false;
-	}
-	return false;
-}
-
-static int help(struct ffn *f)
-{
-	printf("%s", usage);
-	f->rows_count = 0;
-	return 0;
-}
-
-static int options_parse(struct ffn *f, uint32_t *threads, int argc, char **argv)
-{
-	static const struct option options[] = {
-		{"rows", required_argument, NULL, 'r'},
-		{"threads", required_argument, NULL, 't'},
-		{"samples", required_argument, NULL, 's'},
-		{"kernels", required_argument, NULL, 'k'},
-		{"hidden", required_argument, NULL, 'h'},
-		{"intermediate", required_argument, NULL, 'i'},
-		{"help", no_argument, NULL, 'H'},
-		{0},
+	struct ffn f = {
+		.opts = opts,
+		.report = report,
+		.ops = opts->ops,
+		.hidden = opts->hidden,
+		.intermediate = opts->intermediate,
 	};
-	int option;
-	bool good = rows_parse(f, "1,4,16,64");
+	int rc;
 
-	f->hidden = 7168;
-	f->intermediate = 2048;
-	f->ops = k_ops_get(NULL);
-	optind = 0;
-	while (good && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option == 'r')
-			good = rows_parse(f, optarg);
-		else if (option == 't')
-			good = whole_number(optarg, 1, PERF_TEAM_MAX, threads);
-		else if (option == 's')
-			good = whole_number(optarg, 1, SAMPLES_MAX, &f->samples);
-		else if (option == 'H')
-			return help(f);
-		else if (option == 'k')
-			good = (f->ops = k_ops_get(optarg));
-		else if (option == 'h')
-			good = whole_number(optarg, K_BLOCK, 1 << 16, &f->hidden) &&
-			       f->hidden % K_BLOCK == 0;
-		else if (option == 'i')
-			good = whole_number(optarg, K_BLOCK, 1 << 16, &f->intermediate) &&
-			       f->intermediate % K_BLOCK == 0;
-		else
-			good = false;
-		if (!good && option != '?')
-			fprintf(stderr, "accel-perf: ffn: '%s' is not possible here\n", optarg);
-	}
-	if (!good || optind < argc) {
-		fprintf(stderr,
-			"%shidden and intermediate are multiples of %d; at most %d rows, %d at once\n",
-			usage, K_BLOCK, ROWS_MAX, ROWS_COUNT_MAX);
-		return 2;
-	}
-	return 0;
-}
-
-int perf_ffn_run(int argc, char **argv, struct perf_ffn_report *report)
-{
-	uint32_t threads = 0;
-	struct ffn f = {0};
-	int status = options_parse(&f, &threads, argc, argv);
-
-	memset(report, 0, sizeof(*report));
-	for (unsigned i = 0; i < f.rows_count; i++)
-		f.rows_max = f.rows[i] > f.rows_max ? f.rows[i] : f.rows_max;
-	if (!f.rows_count)
-		return status;
-	if (!status)
-		status = ffn_init(&f, threads, report);
-	if (!status) {
-		report->read_bytes_per_s = perf_read_rate(f.team, f.codes,
-							  f.experts_count * 3 * f.elements);
-		report->macs_per_s = perf_mac_rate(f.team);
-		for (unsigned i = 0; i < f.rows_count && status < 2; i++) {
-			int one;
-
-			f.m = f.rows[i];
-			one = rows_measure(&f, report);
-			status = one > status ? one : status;
-		}
-		print_report(report);
-	}
+	for (unsigned i = 0; i < opts->rows_count; i++)
+		f.rows_max = opts->rows[i] > f.rows_max ? opts->rows[i] : f.rows_max;
+	rc = ffn_init(&f);
+	for (f.run = 1; !rc && f.run <= opts->runs; f.run++)
+		rc = run_measure(&f);
 	ffn_fini(&f);
-	return status;
+	return rc;
 }

@@ -2,44 +2,42 @@
 /* Copyright (c) 2026 The accel authors */
 /*
  * One expert's FFN, hidden -> 2 x intermediate -> SwiGLU -> hidden, timed with weights that come from memory: E4M3
- * against a BLAS with f32 weights, sample by sample.
+ * against libraries with weights in their own formats, sample by sample.
  */
 #ifndef ACCEL_PERF_FFN_H
 #define ACCEL_PERF_FFN_H
 
-#include <stdbool.h>
+#include "perf_report.h"
+
+#include <kernels.h>
 #include <stdint.h>
 
 enum {
-	PERF_FFN_RESULTS_MAX = 32,
-	PERF_FFN_SKIPPED_MAX = 4,
+	PERF_FFN_ROWS_COUNT_MAX = 8, /* measurements */
+	PERF_FFN_PEERS_MAX = 3,
 };
 
-struct perf_ffn_result {
-	const char *method; /* "accel", "openblas" */
-	const char *dtype;  /* of the rows: "bf16", "f32" */
-	char settings[96];  /* what ran: back end, or BLAS version, kernel and call */
-	uint32_t rows_m, hidden, intermediate, threads, samples;
-	int64_t ns_min, ns_p10, ns_median, ns_p90, ns_max;
-	uint64_t payload_bytes, macs; /* weights and scales read, multiply-adds done */
-	bool verified;
+struct perf_ffn_opts {
+	const struct k_ops *ops;
+	uint32_t hidden, intermediate;
+	uint32_t threads; /* 0: one for each core this process may use */
+	uint32_t samples; /* 0: perf_ffn_samples() */
+	uint32_t runs;
+	uint32_t rows[PERF_FFN_ROWS_COUNT_MAX];
+	unsigned rows_count;
+	const char *json; /* NULL: none is written */
 };
 
-struct perf_ffn_report {
-	struct perf_ffn_result results[PERF_FFN_RESULTS_MAX];
-	unsigned results_count;
-	struct {
-		char what[64], why[192];
-	} skipped[PERF_FFN_SKIPPED_MAX];
-	unsigned skipped_count;
-	double read_bytes_per_s; /* measured, all threads */
-	double macs_per_s;	 /* f32, measured, all threads */
-};
+/* -1, or the exit code of --help or of an option that is wrong */
+int perf_ffn_opts_parse(int argc, char **argv, struct perf_ffn_opts *opts);
+
+/* How many samples of m rows are enough for the bars. */
+uint32_t perf_ffn_samples(uint32_t m);
 
 /*
- * Parses the options of `accel-perf ffn`, measures, prints the table.
- * Return: 0; 1 a result is wrong; 2 usage; 3 something is missing.
+ * Measures, prints a line a result and adds it to the report, with one of method "floor": the time in which the
+ * weights can be read. A peer that is absent, or wrong, is skipped. Return: an exit code.
  */
-int perf_ffn_run(int argc, char **argv, struct perf_ffn_report *report);
+int perf_ffn_measure(const struct perf_ffn_opts *opts, struct perf_report *report);
 
 #endif

@@ -1,116 +1,117 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
-/* `accel-perf ffn` as a command: its measurement, compared with the bar and written as JSON. */
+/* `accel-perf ffn` as a command: its measurement, compared with the bars and written as JSON. */
 #include "perf_ffn_command.h"
 
 #include "perf_ffn.h"
-#include "perf_report.h"
 
 #include <stdio.h>
 #include <string.h>
 
 enum {
-	BAR_ROWS = 1,
 	BAR_HIDDEN = 7168,
 	BAR_INTERMEDIATE = 2048,
+	RUNS_MAX = 100, /* those beyond are not compared */
 };
 
-/* Takes "--json FILE" or "--json=FILE" out of the arguments; false: it lacks its file. */
-static bool json_take(int *argc, char **argv, const char **path)
-{
-	for (int i = 1; i < *argc; i++) {
-		int words = strcmp(argv[i], "--json") ? 1 : 2;
+/* Of the time of the best library: with bf16 products in hardware one row has a rival that reads less. */
+static const struct {
+	uint32_t rows;
+	double bar, bar_bf16;
+} bars[] = {{1, 0.5, 0.6}, {4, 0.7, 0.7}, {16, 0.7, 0.7}, {64, 0.9, 0.9}};
 
-		if (words == 1 && strncmp(argv[i], "--json=", 7))
-			continue;
-		if (words == 2 && i + 1 >= *argc)
-			return false;
-		*path = words == 2 ? argv[i + 1] : argv[i] + 7;
-		memmove(argv + i, argv + i + words,
-			(size_t)(*argc - i - words + 1) * sizeof(*argv));
-		*argc -= words;
-		i--;
-	}
-	return true;
+/* Of the time in which the weights can be read, one row: 0.8 of the measured bandwidth. */
+static const double bar_read = 1.25;
+
+static bool is_ours(const struct perf_result *r)
+{
+	return !strcmp(r->method, "accel");
 }
 
-static unsigned add(struct perf_report *report, const struct perf_ffn_result *ffn)
+static bool is_floor(const struct perf_result *r)
 {
-	struct perf_result r = {
-		.run = 1,
-		.op = "ffn",
-		.method = ffn->method,
-		.dtype = ffn->dtype,
-		.ranks = 1,
-		.hidden = ffn->hidden,
-		.intermediate = ffn->intermediate,
-		.rows_m = ffn->rows_m,
-		.samples = ffn->samples,
-		.ns = {ffn->ns_min, ffn->ns_p10, ffn->ns_median, ffn->ns_p90, ffn->ns_max},
-		.per_rank_median_ns = {ffn->ns_median},
-		.rows = ffn->rows_m,
-		.payload_bytes = ffn->payload_bytes,
-		.macs = ffn->macs,
-		.verified = ffn->verified,
-	};
-
-	snprintf(r.settings, sizeof(r.settings), "%s", ffn->settings);
-	return perf_report_add(report, &r);
+	return !strcmp(r->method, "floor");
 }
 
-static void convert(struct perf_report *report, const struct perf_ffn_report *ffn)
+static bool is_library(const struct perf_result *r)
 {
-	unsigned accel[PERF_FFN_RESULTS_MAX], peer[PERF_FFN_RESULTS_MAX], plus = 0;
+	return !is_ours(r) && !is_floor(r);
+}
 
-	for (unsigned i = 0; i < ffn->results_count; i++)
-		accel[i] = add(report, &ffn->results[i]);
-	memcpy(peer, accel, sizeof(peer));
-	for (unsigned i = 0; i < ffn->skipped_count; i++) {
-		struct perf_skip skip;
+/* The fastest result of that kind in a run, or 0. */
+static unsigned fastest(const struct perf_report *report, unsigned run, uint32_t rows,
+			bool (*is_kind)(const struct perf_result *))
+{
+	const struct perf_result *best = NULL;
 
-		snprintf(skip.what, sizeof(skip.what), "%s", ffn->skipped[i].what);
-		snprintf(skip.why, sizeof(skip.why), "%s", ffn->skipped[i].why);
-		perf_report_skip(report, &skip);
+	for (unsigned i = 0; i < report->results_count; i++) {
+		const struct perf_result *r = &report->results[i];
+
+		if (r->run == run && r->rows_m == rows && is_kind(r) &&
+		    (!best || r->ns.median < best->ns.median))
+			best = r;
 	}
-	for (unsigned i = 0; i < ffn->results_count; i++) {
-		for (unsigned j = 0; j < ffn->results_count; j++) {
-			const struct perf_ffn_result *a = &ffn->results[i], *b = &ffn->results[j];
-			struct perf_ratio ratio = {.below = true};
+	return best ? best->id : 0;
+}
 
-			if (strcmp(a->method, "accel") || !strcmp(b->method, "accel") ||
-			    a->rows_m != b->rows_m)
-				continue;
-			if (a->rows_m == BAR_ROWS && a->hidden == BAR_HIDDEN &&
-			    a->intermediate == BAR_INTERMEDIATE)
-				ratio.bar = 1.0;
-			snprintf(ratio.name, sizeof(ratio.name), "ffn_m%u_to_%s", a->rows_m,
-				 b->method);
-			perf_report_compare(report, &ratio, &accel[i], &peer[j], &plus, 1);
-		}
+static bool has_bf16(const struct perf_report *report)
+{
+	for (unsigned i = 0; i < report->results_count; i++)
+		if (!strcmp(report->results[i].method, "onednn-bf16"))
+			return true;
+	return false;
+}
+
+static void compare(struct perf_report *report, const struct perf_ffn_opts *o, uint32_t rows,
+		    const char *to, bool (*is_kind)(const struct perf_result *), double bar)
+{
+	unsigned ours[RUNS_MAX], other[RUNS_MAX], plus[RUNS_MAX] = {0}, runs = 0;
+	bool enough = !o->samples || o->samples >= perf_ffn_samples(rows);
+	struct perf_ratio ratio = {.bar = 0};
+
+	if (o->hidden == BAR_HIDDEN && o->intermediate == BAR_INTERMEDIATE && enough)
+		ratio.bar = bar;
+	snprintf(ratio.name, sizeof(ratio.name), "ffn_m%u_to_%s", rows, to);
+	for (unsigned run = 1; run <= o->runs && runs < RUNS_MAX; run++) {
+		ours[runs] = fastest(report, run, rows, is_ours);
+		other[runs] = fastest(report, run, rows, is_kind);
+		runs += ours[runs] && other[runs];
+	}
+	if (runs)
+		perf_report_compare(report, &ratio, ours, other, plus, runs);
+}
+
+static void compare_all(struct perf_report *report, const struct perf_ffn_opts *o)
+{
+	for (unsigned i = 0; i < o->rows_count; i++) {
+		uint32_t rows = o->rows[i];
+		double bar = 0;
+
+		for (size_t b = 0; b < sizeof(bars) / sizeof(*bars); b++)
+			if (bars[b].rows == rows)
+				bar = has_bf16(report) ? bars[b].bar_bf16 : bars[b].bar;
+		compare(report, o, rows, "best_library", is_library, bar);
+		compare(report, o, rows, "read_bound", is_floor, rows == 1 ? bar_read : 0);
 	}
 }
 
 int perf_ffn_command(int argc, char **argv)
 {
 	struct perf_report report = {.argc = argc, .argv = argv};
-	struct perf_ffn_report ffn = {0};
-	const char *json = NULL;
-	char *words[argc + 1];
-	int rc;
+	struct perf_ffn_opts opts;
+	int rc = perf_ffn_opts_parse(argc, argv, &opts);
 
-	memcpy(words, argv, ((size_t)argc + 1) * sizeof(*words));
-	if (!json_take(&argc, words, &json)) {
-		fprintf(stderr, "accel-perf ffn: --json needs a file\n");
-		return PERF_USAGE;
-	}
-	rc = perf_ffn_run(argc, words, &ffn);
-	if (rc >= PERF_USAGE || !ffn.results_count)
+	if (rc >= 0)
 		return rc;
-	convert(&report, &ffn);
-	perf_report_print_bars(&report);
-	if (!perf_report_is_pass(&report))
-		rc = PERF_FAIL;
-	if (json && !perf_report_write(&report, json))
+	perf_report_print_host();
+	rc = perf_ffn_measure(&opts, &report);
+	if (!rc) {
+		compare_all(&report, &opts);
+		printf("\n");
+		perf_report_print_bars(&report);
+		rc = perf_report_is_pass(&report) ? PERF_PASS : PERF_FAIL;
+	}
+	if (report.results_count && opts.json && !perf_report_write(&report, opts.json))
 		rc = PERF_MISSING;
 	perf_report_fini(&report);
 	return rc;

@@ -64,11 +64,15 @@ static double median_of(const struct perf_report *report, unsigned id)
 
 void perf_report_software(struct perf_report *report, const char *name, const char *version)
 {
-	for (unsigned i = 0; i < PERF_SOFTWARE_MAX; i++)
-		if (!report->software[i].name) {
-			report->software[i] = (struct perf_software){name, version};
-			return;
-		}
+	for (unsigned i = 0; i < PERF_SOFTWARE_MAX; i++) {
+		struct perf_software *software = &report->software[i];
+
+		if (software->name && strcmp(software->name, name))
+			continue;
+		software->name = name;
+		snprintf(software->version, sizeof(software->version), "%s", version);
+		return;
+	}
 }
 
 static bool is_met(const struct perf_ratio *ratio, double value)

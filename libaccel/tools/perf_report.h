@@ -58,7 +58,8 @@ struct perf_skip {
 
 /* What is measured besides accel, for the document. */
 struct perf_software {
-	const char *name, *version; /* constants */
+	const char *name; /* a constant */
+	char version[32];
 };
 
 enum {
@@ -84,7 +85,7 @@ struct perf_times perf_times_of(int64_t *ns, unsigned count);
 unsigned perf_report_add(struct perf_report *report, const struct perf_result *result);
 void perf_report_skip(struct perf_report *report, const struct perf_skip *skip);
 
-/* Name a program or library; more than PERF_SOFTWARE_MAX are left out. */
+/* Name a program or library, once or more often; more than PERF_SOFTWARE_MAX are left out. */
 void perf_report_software(struct perf_report *report, const char *name, const char *version);
 
 /*
