@@ -133,6 +133,13 @@ $(BUILD)/include/build_info.h: FORCE
 
 $(OBJ)/libaccel/version.o: $(BUILD)/include/build_info.h
 
+# A header that one peer of accel-perf is built with, and does without: when it appears, that peer is built again.
+ONEDNN_H := $(wildcard /usr/include/oneapi/dnnl/dnnl.h /usr/local/include/oneapi/dnnl/dnnl.h)
+$(OBJ)/onednn: FORCE
+	$(call keep,'$(ONEDNN_H)')
+
+$(OBJ)/libaccel/tools/perf_onednn.o: $(OBJ)/onednn
+
 $(OBJ)/toolchain:
 	@mkdir -p $(@D)
 	@echo '#include <stdio.h>' | $(CC) -E - >/dev/null 2>&1 || \
