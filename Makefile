@@ -39,7 +39,8 @@ PERF_EP_SRC := $(patsubst %,libaccel/tools/perf_%.c,bars case ep ep_opts floor j
 	team)
 MPI_SRC     := $(wildcard libaccel/tools/mpi*.c)
 MOE_SRC     := $(wildcard runtime/accel-moe.c)
-RUNTIME_SRC := $(filter-out $(MOE_SRC),$(wildcard runtime/*.c))
+MOE_MPI_SRC := $(wildcard runtime/exchange_mpi.c)
+RUNTIME_SRC := $(filter-out $(MOE_SRC) $(MOE_MPI_SRC),$(wildcard runtime/*.c))
 HELPER_SRC  := $(wildcard tests/*.c)
 TEST_SRC    := $(wildcard $(patsubst %,tests/%/*.c,uapi kernels libaccel runtime))
 FUZZ_SRC    := $(wildcard tests/fuzz/*.c)
@@ -52,7 +53,7 @@ LIBS     := $(if $(ACCEL_SRC),$(LIB)/libaccel.so $(LIB)/libaccel.a)
 # Programs that measure an MPI beside accel, where its compiler is; nothing else links one.
 MPIS     := $(foreach mpi,openmpi mpich,$(if $(shell command -v mpicc.$(mpi)),$(mpi)))
 BINS     := $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe) \
-	$(if $(SANITIZE),,$(addprefix $(BIN)/accel-perf-,$(MPIS)))
+	$(if $(SANITIZE),,$(addprefix $(BIN)/accel-perf-,$(MPIS)) $(addprefix $(BIN)/accel-moe-,$(MPIS)))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
@@ -195,7 +196,8 @@ $(OBJ)/$(1)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
 	$(Q)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $$(COMPILE) -MMD -MP -c -o $$@ $$<
 
 $(OBJ)/$(1)/libaccel/%.o: INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include
-$(OBJ)/$(1)/%.o $(BIN)/accel-perf-$(1): private override CC := mpicc.$(1)
+$(OBJ)/$(1)/runtime/%.o: INC := -Ilibaccel/include -Iruntime
+$(OBJ)/$(1)/%.o $(BIN)/accel-perf-$(1) $(BIN)/accel-moe-$(1): private override CC := mpicc.$(1)
 
 $(BIN)/accel-perf-$(1): $(patsubst %.c,$(OBJ)/$(1)/%.o,$(MPI_SRC)) $(call objects,$(PERF_EP_SRC)) $(OBJ)/kernels.a \
 		$(OBJ)/sources | $(LIB)/libaccel.so
@@ -203,7 +205,13 @@ $(BIN)/accel-perf-$(1): $(patsubst %.c,$(OBJ)/$(1)/%.o,$(MPI_SRC)) $(call object
 	@$$(call say,LD,$$@)
 	$(Q)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $$(RUN_LINK)
 
--include $(patsubst %.c,$(OBJ)/$(1)/%.d,$(MPI_SRC))
+$(BIN)/accel-moe-$(1): $(patsubst %.c,$(OBJ)/$(1)/%.o,$(MOE_MPI_SRC) libaccel/tools/mpi_exchange.c) $(OBJ)/runtime.a \
+		$(OBJ)/kernels.a $(OBJ)/sources | $(LIB)/libaccel.so
+	@mkdir -p $$(@D)
+	@$$(call say,LD,$$@)
+	$(Q)OMPI_CC="$(CC)" MPICH_CC="$(CC)" $$(RUN_LINK)
+
+-include $(patsubst %.c,$(OBJ)/$(1)/%.d,$(MPI_SRC) $(MOE_MPI_SRC))
 endef
 $(foreach mpi,$(MPIS),$(eval $(call mpi_rules,$(mpi))))
 

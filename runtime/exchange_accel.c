@@ -94,6 +94,14 @@ const struct moe_exchange_ops moe_exchange_accel = {
 	.destroy = destroy,
 };
 
+const char *moe_exchange_name(enum moe_exchange_kind kind)
+{
+	static const char *const names[MOE_EXCHANGES] = {"accel", "alltoallv", "put", "window",
+							 "none"};
+
+	return names[kind];
+}
+
 void moe_exchange_destroy(struct moe_exchange *exchange)
 {
 	if (exchange)

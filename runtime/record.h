@@ -9,9 +9,15 @@
 
 #include "layer.h"
 
+/* One timed pass of a layer over one exchange, ns; waiting for slower ranks is part of both. */
+struct moe_pass {
+	uint64_t total_ns, exchange_ns;
+};
+
 struct moe_record_head {
 	struct moe_times times;
 	uint32_t tokens, rows_received, experts_active, incomplete;
+	uint64_t rows_differ; /* over other exchanges, from those over the first */
 	uint64_t bytes_wire, bytes_landed, bytes_quantised, bytes_staged, maps, work_requests;
 };
 
@@ -20,6 +26,7 @@ struct moe_record {
 	uint32_t world, slots_max, tokens_max, hidden, topk, experts;
 	size_t waits;	     /* [world] u64, ns */
 	size_t recv_tokens;  /* [slots_max] u64 */
+	size_t passes;	     /* [exchanges, samples] struct moe_pass */
 	size_t incomplete;   /* [T] u8, of all layers so far */
 	size_t ids;	     /* [T,K] i32 */
 	size_t topk_weights; /* [T,K] f32 */
@@ -37,27 +44,21 @@ static inline size_t moe_record_take(struct moe_record *record, size_t bytes)
 }
 
 static inline void moe_record_init(struct moe_record *record, const struct moe_config *config,
-				   uint32_t world, uint32_t slots_max, uint32_t tokens_max)
+				   uint32_t world, uint32_t slots_max, uint32_t tokens_max,
+				   size_t passes)
 {
 	size_t tokens = tokens_max;
 
-	*record = (struct moe_record){world,
-				      slots_max,
-				      tokens_max,
-				      config->hidden,
-				      config->topk,
-				      config->experts,
-				      0,
-				      0,
-				      0,
-				      0,
-				      0,
-				      0,
-				      0,
-				      0};
+	*record = (struct moe_record){.world = world,
+				      .slots_max = slots_max,
+				      .tokens_max = tokens_max,
+				      .hidden = config->hidden,
+				      .topk = config->topk,
+				      .experts = config->experts};
 	moe_record_take(record, sizeof(struct moe_record_head));
 	record->waits = moe_record_take(record, world * sizeof(uint64_t));
 	record->recv_tokens = moe_record_take(record, slots_max * sizeof(uint64_t));
+	record->passes = moe_record_take(record, passes * sizeof(struct moe_pass));
 	record->incomplete = moe_record_take(record, tokens);
 	record->ids = moe_record_take(record, tokens * config->topk * sizeof(int32_t));
 	record->topk_weights = moe_record_take(record, tokens * config->topk * sizeof(float));

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -46,6 +47,7 @@ static struct moe_record_head sum_of(const struct moe_report *r, uint32_t layer)
 
 		sum.tokens += head->tokens;
 		sum.incomplete += head->incomplete;
+		sum.rows_differ += head->rows_differ;
 		sum.bytes_wire += head->bytes_wire;
 		sum.bytes_landed += head->bytes_landed;
 		sum.bytes_quantised += head->bytes_quantised;
@@ -101,9 +103,96 @@ bool moe_report_passed(const struct moe_report *r)
 	if (r->failure)
 		return false;
 	for (uint32_t l = 0; l < r->opts->layer_count; l++)
-		if (!check_passed(r, &r->checks[l]) || sum_of(r, l).incomplete)
+		if (!check_passed(r, &r->checks[l]) || sum_of(r, l).incomplete ||
+		    sum_of(r, l).rows_differ)
 			return false;
 	return true;
+}
+
+/* ---- exchanges compared ---- */
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Medians over the passes of a layer; a pass takes as long as its slowest rank. */
+static struct moe_pass pass_of(const struct moe_report *r, uint32_t layer, uint32_t exchange)
+{
+	uint32_t samples = r->opts->samples;
+	uint64_t *total = calloc(2 * (size_t)samples, sizeof(*total)), *moved = total + samples;
+	struct moe_pass median = {0};
+
+	if (!total)
+		return median;
+	for (uint32_t rank = 0; rank < r->world; rank++) {
+		const struct moe_pass *passes = (const void *)(record_of(r, layer, rank) +
+							       r->record->passes);
+
+		for (uint32_t s = 0; s < samples; s++) {
+			const struct moe_pass *pass = &passes[exchange * samples + s];
+
+			total[s] = pass->total_ns > total[s] ? pass->total_ns : total[s];
+			moved[s] = pass->exchange_ns > moved[s] ? pass->exchange_ns : moved[s];
+		}
+	}
+	qsort(total, samples, sizeof(*total), by_value);
+	qsort(moved, samples, sizeof(*moved), by_value);
+	median = (struct moe_pass){total[samples / 2], moved[samples / 2]};
+	free(total);
+	return median;
+}
+
+static const char *exchange_name(const struct moe_report *r, uint32_t exchange)
+{
+	return moe_exchange_name(r->opts->exchanges[exchange]);
+}
+
+static void print_exchanges(const struct moe_report *r, uint32_t layer)
+{
+	uint64_t first = pass_of(r, layer, 0).total_ns;
+	uint64_t rows = sum_of(r, layer).rows_differ;
+
+	if (r->opts->exchange_count < 2)
+		return;
+	printf("  exchange   layer ms  of which exchange ms  times %s   (medians of %u)\n",
+	       exchange_name(r, 0), r->opts->samples);
+	for (uint32_t x = 0; x < r->opts->exchange_count; x++) {
+		struct moe_pass pass = pass_of(r, layer, x);
+
+		printf("  %-9s  %8.3f  %20.3f  %5.2f\n", exchange_name(r, x),
+		       (double)pass.total_ns * 1e-6, (double)pass.exchange_ns * 1e-6,
+		       first ? (double)pass.total_ns / (double)first : 0);
+	}
+	if (rows)
+		printf("  %" PRIu64 " rows differ between exchanges: FAIL\n", rows);
+	else
+		printf("  results are bit-equal over all of them\n");
+}
+
+static json_t *exchanges_json(const struct moe_report *r)
+{
+	json_t *list = json_array();
+
+	for (uint32_t x = 0; x < r->opts->exchange_count; x++) {
+		json_t *layers = json_array();
+
+		for (uint32_t l = 0; l < r->opts->layer_count && !r->failure; l++) {
+			struct moe_pass pass = pass_of(r, l, x);
+
+			json_array_append_new(layers,
+					      json_pack("{s:i, s:I, s:I}", "layer",
+							(int)r->opts->layers[l], "layer_ns",
+							(json_int_t)pass.total_ns, "exchange_ns",
+							(json_int_t)pass.exchange_ns));
+		}
+		json_array_append_new(list, json_pack("{s:s, s:i, s:o}", "name",
+						      exchange_name(r, x), "samples",
+						      (int)r->opts->samples, "layers", layers));
+	}
+	return list;
 }
 
 /* ---- the table ---- */
@@ -148,6 +237,7 @@ static void print_layer(const struct moe_report *r, uint32_t layer)
 	       sum.bytes_wire, sum.bytes_landed, sum.bytes_quantised, sum.bytes_staged);
 	if (sum.incomplete)
 		printf("  %u tokens lack a part\n", sum.incomplete);
+	print_exchanges(r, layer);
 	print_check(r, &r->checks[layer]);
 }
 
@@ -291,12 +381,12 @@ static json_t *run_json(const struct moe_report *r)
 
 	for (uint32_t rank = 0; rank < r->world && !r->failure; rank++)
 		json_array_append_new(tokens, integer(head_of(r, 0, rank)->tokens));
-	return json_pack("{s:i, s:[s], s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:s}", "ranks",
+	return json_pack("{s:i, s:[s], s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:s, s:o}", "ranks",
 			 (int)r->world, "transport", r->transport, "receive",
 			 o->landed ? "landed" : "in_place", "dtype", o->fp8 ? "fp8" : "bf16",
 			 "device", "host", "tokens_per_rank", tokens, "placement", "contiguous",
 			 "weights", o->weights ? o->weights : "synthetic", "seed", integer(o->seed),
-			 "launcher", r->launcher);
+			 "launcher", r->launcher, "exchange", exchanges_json(r));
 }
 
 static json_t *document(const struct moe_report *r)

@@ -19,6 +19,8 @@
 
 #include "gather.h"
 #include "launch.h"
+#include "launch_mpi.h"
+#include "passes.h"
 #include "report.h"
 #include "synthetic.h"
 #include "tensor_io.h"
@@ -35,7 +37,8 @@ struct run {
 	struct moe_weights *weights;
 	struct accel_device *dev;
 	struct accel_group *group;
-	struct moe_rank layer;
+	struct moe_rank layer; /* over the first exchange */
+	struct moe_passes passes;
 	struct moe_gather gather;
 	struct moe_record record;
 	uint8_t *mine;	  /* [layers, record.bytes] */
@@ -205,6 +208,13 @@ static int open_mine(struct run *run, struct moe_error *err)
 	return open_weights(run, &opts, (unsigned)run->world, &run->weights, err);
 }
 
+static int allgather(void *arg, const void *mine, void *all, size_t bytes)
+{
+	const struct moe_mpi *mpi = arg;
+
+	return mpi->allgather(NULL, mine, all, bytes);
+}
+
 static int meet(struct run *run, int port, struct moe_error *err)
 {
 	struct accel_group_opts opts = {.size = sizeof(opts), .timeout_ns = run->opts->timeout_ns};
@@ -212,7 +222,10 @@ static int meet(struct run *run, int port, struct moe_error *err)
 
 	if (rc)
 		return moe_error_accel(err, NULL, rc, NULL);
-	if (port) {
+	if (run->opts->mpi) {
+		opts.allgather = allgather;
+		opts.allgather_arg = (void *)run->opts->mpi;
+	} else if (port) {
 		opts.master_addr = "127.0.0.1";
 		opts.master_port = (uint32_t)port;
 	}
@@ -253,13 +266,13 @@ static int set_up(struct run *run, int port, struct moe_error *err)
 	layer.dev = run->dev;
 	layer.group = run->group;
 	layer.tokens_max = run->tokens_max;
-	rc = moe_rank_init(&run->layer, &layer, err);
+	rc = moe_passes_init(&run->passes, o, &run->layer, &layer, err);
 	if (!rc)
 		rc = moe_gather_init(&run->gather, run->dev, run->group, o->timeout_ns, err);
 	if (rc)
 		return rc;
 	moe_record_init(&run->record, &o->config, (uint32_t)run->world, run->placement.slots_max,
-			run->tokens_max);
+			run->tokens_max, (size_t)o->exchange_count * o->samples);
 	run->mine = calloc(o->layer_count, run->record.bytes);
 	run->checks = calloc(o->layer_count, sizeof(*run->checks));
 	if (run->rank == 0)
@@ -274,7 +287,7 @@ static int set_up(struct run *run, int port, struct moe_error *err)
 static void tear_down(struct run *run)
 {
 	moe_gather_fini(&run->gather);
-	moe_rank_fini(&run->layer);
+	moe_passes_fini(&run->passes);
 	accel_group_destroy(run->group);
 	accel_device_close(run->dev);
 	moe_weights_close(run->weights);
@@ -289,8 +302,7 @@ static void tear_down(struct run *run)
 
 /* ---- the layers ---- */
 
-static void record_layer(struct run *run, uint32_t layer, const struct moe_times *times,
-			 const struct accel_ep_stats *before, const uint64_t *waits_before)
+static void record_layer(struct run *run, uint32_t layer, const struct moe_pass_output *out)
 {
 	const struct moe_config *c = &run->opts->config;
 	uint32_t tokens = tokens_of(run, run->rank);
@@ -299,21 +311,24 @@ static void record_layer(struct run *run, uint32_t layer, const struct moe_times
 	struct accel_ep_stats after = {.size = sizeof(after)};
 	uint64_t *waits = (void *)(record + run->record.waits);
 
-	accel_ep_stats_get(run->layer.exchange->ep, &after);
-	accel_ep_waits_get(run->layer.exchange->ep, waits);
+	if (run->layer.exchange->ep) {
+		accel_ep_stats_get(run->layer.exchange->ep, &after);
+		accel_ep_waits_get(run->layer.exchange->ep, waits);
+	}
 	for (int p = 0; p < run->world; p++)
-		waits[p] -= waits_before[p];
+		waits[p] -= out->waits_before[p];
 	*head = (struct moe_record_head){
-		.times = *times,
+		.times = out->times,
 		.tokens = tokens,
 		.rows_received = run->layer.rows_received,
 		.experts_active = run->layer.experts_active,
-		.bytes_wire = after.bytes_wire - before->bytes_wire,
-		.bytes_landed = after.bytes_landed - before->bytes_landed,
-		.bytes_quantised = after.bytes_quantised - before->bytes_quantised,
-		.bytes_staged = after.bytes_staged - before->bytes_staged,
-		.maps = after.maps - before->maps,
-		.work_requests = after.work_requests - before->work_requests,
+		.rows_differ = out->rows_differ,
+		.bytes_wire = after.bytes_wire - out->before.bytes_wire,
+		.bytes_landed = after.bytes_landed - out->before.bytes_landed,
+		.bytes_quantised = after.bytes_quantised - out->before.bytes_quantised,
+		.bytes_staged = after.bytes_staged - out->before.bytes_staged,
+		.maps = after.maps - out->before.maps,
+		.work_requests = after.work_requests - out->before.work_requests,
 	};
 	for (uint32_t t = 0; t < tokens; t++)
 		head->incomplete += run->layer.incomplete[t];
@@ -336,25 +351,21 @@ static int run_layer(struct run *run, uint32_t layer, struct moe_error *err)
 	size_t choice = ((size_t)layer * run->input.tokens +
 			 (size_t)run->input.rank_offsets[run->rank]) *
 			o->config.topk;
-	const int32_t *ids = run->input.topk_ids ? run->input.topk_ids + choice : NULL;
-	const float *weights = run->input.topk_ids ? run->input.topk_weights + choice : NULL;
-	struct accel_ep_stats before = {.size = sizeof(before)};
-	uint64_t waits[ACCEL_RANKS_MAX];
-	struct moe_times times;
+	const struct moe_pass_input in = {
+		.layer = layer,
+		.tokens = tokens_of(run, run->rank),
+		.hidden = run->hidden,
+		.ids = run->input.topk_ids ? run->input.topk_ids + choice : NULL,
+		.weights = run->input.topk_ids ? run->input.topk_weights + choice : NULL,
+	};
+	struct moe_pass_output out = {
+		.passes = (void *)(run->mine + layer * run->record.bytes + run->record.passes)};
+	int rc = moe_passes_run(&run->passes, &run->gather, &in, &out, err);
 
-	for (uint32_t i = 0; i <= o->warmup; i++) {
-		int rc;
-
-		accel_ep_stats_get(run->layer.exchange->ep, &before);
-		accel_ep_waits_get(run->layer.exchange->ep, waits);
-		rc = moe_layer_step(&run->layer, layer, tokens_of(run, run->rank), run->hidden, ids,
-				    weights, &times, err);
-		if (rc)
-			return rc;
-	}
-	record_layer(run, layer, &times, &before, waits);
-	moe_layer_output(o->residual, tokens_of(run, run->rank), o->config.hidden,
-			 run->layer.moe_out, run->hidden);
+	if (rc)
+		return rc;
+	record_layer(run, layer, &out);
+	moe_layer_output(o->residual, in.tokens, o->config.hidden, run->layer.moe_out, run->hidden);
 	return 0;
 }
 
@@ -384,6 +395,16 @@ static int run_layers(struct run *run, struct moe_error *err)
 }
 
 /* ---- rank 0 ---- */
+
+/* What carried the rows over the exchange whose results are written. */
+static const char *transport_of(const struct moe_run_opts *opts, int world)
+{
+	if (opts->exchanges[0] == MOE_EXCHANGE_NONE)
+		return "none";
+	if (moe_exchange_is_mpi(opts->exchanges[0]))
+		return opts->mpi->name;
+	return world > 1 ? "shm" : "self";
+}
 
 static int write_rank(struct run *run, struct moe_output *out, uint32_t layer, int rank,
 		      struct moe_error *err)
@@ -445,7 +466,7 @@ static int write_output(struct run *run, uint16_t *hidden, struct moe_error *err
 		{"layers", layers},
 		{"ranks", ranks},
 		{"dtype", o->fp8 ? "fp8" : "bf16"},
-		{"transport", "shm"},
+		{"transport", transport_of(o, run->world)},
 		{"receive", o->landed ? "landed" : "in_place"},
 		{"placement", "contiguous"},
 		{"seed", seed},
@@ -539,7 +560,7 @@ static void say_masked(const struct run *run)
 {
 	uint64_t missing[ACCEL_RANKS_MAX / 64] = {0};
 
-	if (accel_ep_masks_get(run->layer.exchange->ep, missing) <= 0)
+	if (!run->layer.exchange->ep || accel_ep_masks_get(run->layer.exchange->ep, missing) <= 0)
 		return;
 	for (int r = 0; r < run->world; r++)
 		if (missing[r / 64] >> r % 64 & 1)
@@ -580,7 +601,7 @@ static int run_as(const struct moe_run_opts *opts, const char *launcher, int ran
 	struct moe_report report = {.opts = opts,
 				    .record = &run.record,
 				    .world = (uint32_t)world,
-				    .transport = world > 1 ? "shm" : "self",
+				    .transport = transport_of(opts, world),
 				    .launcher = launcher};
 	struct moe_error err = {0};
 	int rc = set_up(&run, port, &err);
@@ -687,17 +708,54 @@ static int run_launched(const struct moe_run_opts *opts)
 		      opts->threads ? opts->threads : cores);
 }
 
+/* -1, or the exit code of --help or of a command line that is wrong. */
+static int parse(struct moe_run_opts *opts, int argc, char **argv)
+{
+	struct moe_error err = {0};
+	int rc = moe_run_opts_parse(opts, argc, argv, &err);
+
+	if (rc > 0)
+		return MOE_EXIT_PASS;
+	if (!rc)
+		return -1;
+	fprintf(stderr, "accel-moe run: %s\n", err.text);
+	return rc == -ENOENT ? MOE_EXIT_MISSING : MOE_EXIT_USAGE;
+}
+
+int moe_run_mpi(int argc, char **argv, const struct moe_mpi *mpi)
+{
+	struct moe_run_opts opts;
+	int rc = parse(&opts, argc, argv);
+	unsigned cores;
+
+	if (rc >= 0)
+		return rc;
+	opts.mpi = mpi;
+	cores = moe_bind_cores(mpi->rank, mpi->world);
+	return run_as(&opts, mpi->name, mpi->rank, mpi->world, 0,
+		      opts.threads ? opts.threads : cores);
+}
+
+static bool needs_mpi(const struct moe_run_opts *opts)
+{
+	for (uint32_t x = 0; x < opts->exchange_count; x++)
+		if (moe_exchange_is_mpi(opts->exchanges[x]))
+			return true;
+	return false;
+}
+
 int moe_run_main(int argc, char **argv)
 {
 	struct moe_run_opts opts;
 	struct moe_error err = {0};
-	int rc = moe_run_opts_parse(&opts, argc, argv, &err);
+	int rc = parse(&opts, argc, argv);
 
-	if (rc > 0)
-		return MOE_EXIT_PASS;
-	if (rc) {
+	if (rc >= 0)
+		return rc;
+	if (needs_mpi(&opts)) {
+		rc = moe_launch_mpi(opts.mpi_name, opts.ranks, argc, argv, &err);
 		fprintf(stderr, "accel-moe run: %s\n", err.text);
-		return rc == -ENOENT ? MOE_EXIT_MISSING : MOE_EXIT_USAGE;
+		return rc == -EINVAL ? MOE_EXIT_USAGE : MOE_EXIT_MISSING;
 	}
 	if (!opts.ranks)
 		return run_launched(&opts);

@@ -4,7 +4,12 @@
 #ifndef ACCEL_RUNTIME_RUN_H
 #define ACCEL_RUNTIME_RUN_H
 
+#include "exchange.h"
+
 /** moe_run_main - argv[0] is "run"; returns an enum moe_exit */
 int moe_run_main(int argc, char **argv);
+
+/** moe_run_mpi - the same as one rank of an MPI's, which has been initialised; --ranks, if given, agrees */
+int moe_run_mpi(int argc, char **argv, const struct moe_mpi *mpi);
 
 #endif

@@ -35,12 +35,18 @@ static const char help[] =
 	"  --check                compare with one process, bit for bit, and a few tokens with the plain kernels\n"
 	"  --json FILE            the report as JSON (- is standard output)\n"
 	"  --threads N            of each rank (default: cores / ranks, at least 1)\n"
-	"  --warmup N             runs of each layer before the one that is timed (default 1)\n"
+	"  --warmup N             runs of each layer before those that are timed (default 1)\n"
+	"  --exchange LIST        who carries the rows: accel, alltoallv, put, window, none (default accel);\n"
+	"                         of several, in turn, the layer's time with each is printed\n"
+	"  --samples N            timed runs of each layer (default 1, with several exchanges 11)\n"
+	"  --mpi openmpi|mpich    whose alltoallv, put and window (default: the first that is there)\n"
 	"  --timeout-ms N         of every wait for a peer (default 30000)\n"
 	"  --experts N --hidden N --intermediate N --topk N --groups N --topk-groups N --shared-experts N --scale X\n"
 	"                         another geometry than R1's, for synthetic weights\n"
 	"\n"
 	"Exits with 0 pass, 1 a check failed, 2 the command line is wrong, 3 something is missing, 4 a peer failed.\n";
+
+enum { SAMPLES_COMPARED = 11 }; /* of each exchange, where there are several */
 
 /* Options that take one of a few words. */
 struct words {
@@ -112,6 +118,45 @@ static int parse_layers(struct moe_run_opts *opts, const char *value, struct moe
 	return 0;
 }
 
+static int parse_exchange(struct moe_run_opts *opts, const char *word, struct moe_error *err)
+{
+	for (int kind = 0; kind < MOE_EXCHANGES; kind++) {
+		if (strcmp(word, moe_exchange_name((enum moe_exchange_kind)kind)))
+			continue;
+		for (uint32_t i = 0; i < opts->exchange_count; i++)
+			if ((int)opts->exchanges[i] == kind)
+				return moe_error_set(err, -EINVAL, "--exchange: %s twice", word);
+		opts->exchanges[opts->exchange_count++] = (enum moe_exchange_kind)kind;
+		return 0;
+	}
+	return moe_error_set(err, -EINVAL,
+			     "--exchange: \"%s\" is none of accel, alltoallv, put, window, none",
+			     word);
+}
+
+static int parse_exchanges(struct moe_run_opts *opts, const char *value, struct moe_error *err)
+{
+	char copy[128], *save = NULL;
+	int rc = 0;
+
+	snprintf(copy, sizeof(copy), "%s", value);
+	opts->exchange_count = 0;
+	for (char *word = strtok_r(copy, ",", &save); word && !rc;
+	     word = strtok_r(NULL, ",", &save))
+		rc = parse_exchange(opts, word, err);
+	if (!rc && !opts->exchange_count)
+		rc = moe_error_set(err, -EINVAL, "--exchange: no name");
+	return rc;
+}
+
+static int parse_mpi(struct moe_run_opts *opts, const char *value, struct moe_error *err)
+{
+	bool second;
+
+	opts->mpi_name = value;
+	return parse_word(&(struct words){"mpi", "openmpi", "mpich"}, value, &second, err);
+}
+
 static int parse_flags(struct moe_run_opts *opts, const char *name, const char *value,
 		       struct moe_error *err)
 {
@@ -159,7 +204,8 @@ static int parse_option(struct moe_run_opts *opts, const char *name, const char 
 		uint32_t max, *number;
 	} numbers[] = {{"ranks", MOE_RANKS_MAX, &opts->ranks},
 		       {"threads", 1024, &opts->threads},
-		       {"warmup", 1000, &opts->warmup}};
+		       {"warmup", 1000, &opts->warmup},
+		       {"samples", 10000, &opts->samples}};
 
 	for (unsigned i = 0; i < sizeof(strings) / sizeof(*strings); i++)
 		if (!strcmp(name, strings[i].name)) {
@@ -173,6 +219,10 @@ static int parse_option(struct moe_run_opts *opts, const char *name, const char 
 		return parse_layers(opts, value, err);
 	if (!strcmp(name, "tokens"))
 		return parse_tokens(opts, value, err);
+	if (!strcmp(name, "exchange"))
+		return parse_exchanges(opts, value, err);
+	if (!strcmp(name, "mpi"))
+		return parse_mpi(opts, value, err);
 	if (!strcmp(name, "seed"))
 		return parse_number(name, value, UINT64_MAX, &opts->seed, err);
 	if (!strcmp(name, "timeout-ms"))
@@ -225,6 +275,8 @@ static int check(struct moe_run_opts *opts, bool ranks_given, struct moe_error *
 		return moe_error_set(
 			err, -EINVAL,
 			"--save-input writes tokens that were made up, --input brings them");
+	if (!opts->samples)
+		opts->samples = opts->exchange_count > 1 ? SAMPLES_COMPARED : 1;
 	rc = read_config(opts, err);
 	for (uint32_t i = 0; i < opts->layer_count && !rc; i++)
 		if (!moe_config_is_moe(&opts->config, opts->layers[i]))
@@ -240,7 +292,8 @@ int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct 
 		"layers",  "tokens",   "ranks",	      "weights",	"seed",	  "dtype",
 		"receive", "residual", "input",	      "save-input",	"output", "json",
 		"threads", "warmup",   "timeout-ms",  "experts",	"hidden", "intermediate",
-		"topk",	   "groups",   "topk-groups", "shared-experts", "scale"};
+		"topk",	   "groups",   "topk-groups", "shared-experts", "scale",  "exchange",
+		"samples", "mpi"};
 	enum { NAMES = sizeof(names) / sizeof(*names) };
 	struct option long_options[NAMES + 4] = {{0}};
 	int found, index = 0, rc = 0, scores = 0, checked = 0;
@@ -252,6 +305,8 @@ int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct 
 				      .tokens = {8},
 				      .tokens_count = 1,
 				      .ranks = 4,
+				      .exchanges = {MOE_EXCHANGE_ACCEL},
+				      .exchange_count = 1,
 				      .seed = 1,
 				      .fp8 = true,
 				      .warmup = 1,

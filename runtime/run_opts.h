@@ -25,7 +25,12 @@ struct moe_run_opts {
 	enum moe_residual residual;
 	const char *input, *output, *save_input, *json;
 	uint32_t threads; /* a rank; 0: cores / ranks */
-	uint32_t warmup;  /* times each layer runs before the one that is timed */
+	uint32_t warmup;  /* times each layer runs before those that are timed */
+	uint32_t samples; /* timed passes of each layer and exchange */
+	enum moe_exchange_kind exchanges[MOE_EXCHANGES]; /* the first one's results are written */
+	uint32_t exchange_count;
+	const char *mpi_name;	   /* "openmpi", "mpich"; NULL: the first that is there */
+	const struct moe_mpi *mpi; /* this process is a rank of one; NULL: of none */
 	int64_t timeout_ns;
 	int argc;
 	char **argv;

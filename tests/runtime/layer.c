@@ -6,6 +6,7 @@
  */
 #include "runtime/layer.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,7 +67,7 @@ static const uint32_t layers[LAYERS] = {3, 5};
 
 struct scenario {
 	struct moe_config config;
-	bool fp8, landed, routed;
+	bool fp8, landed, routed, none;
 	uint64_t seed;
 };
 
@@ -112,6 +113,7 @@ static int enter(struct member *m)
 		.fp8 = m->scenario->fp8,
 		.landed = m->scenario->landed,
 		.residual = MOE_RESIDUAL_RMSNORM,
+		.exchange = m->scenario->none ? &moe_exchange_none : NULL,
 		.timeout_ns = 30000000000,
 	};
 	int rc = moe_placement_init(&m->placement, c->experts, RANKS, &m->err);
@@ -137,6 +139,23 @@ static void leave(struct member *m)
 	moe_placement_fini(&m->placement);
 }
 
+/* The rounds that an exchange which moves nothing must have seen; then other rounds are refused. */
+static void rehearse(struct member *m, uint32_t index, uint32_t tokens, const uint16_t *hidden,
+		     const int32_t *ids, const float *weights)
+{
+	struct moe_exchange *exchange = m->layer.exchange;
+	size_t bytes = TOKENS_MAX * (size_t)m->scenario->config.hidden * sizeof(uint16_t);
+	const struct accel_ep_input other = {.tokens = tokens + 1, .topk_idx = ids};
+	struct moe_times times;
+
+	exchange->ops->rehearse(exchange, true);
+	CHECK_EQ(moe_layer_step(&m->layer, index, tokens, hidden, ids, weights, &times, &m->err),
+		 0);
+	exchange->ops->rehearse(exchange, false);
+	CHECK_EQ(exchange->ops->dispatch_begin(exchange, &other, &m->err), -EINVAL);
+	memset(m->layer.moe_out, 0xff, bytes);
+}
+
 /* One layer of this rank, then the same tokens alone and one by one. */
 static void step(struct member *m, uint32_t index, uint64_t *state)
 {
@@ -153,6 +172,9 @@ static void step(struct member *m, uint32_t index, uint64_t *state)
 		ids[i] = (int32_t)tap_random_below(state, c->experts + 1) - 1;
 		weights[i] = (float)tap_random_below(state, 1000) * 1e-3f;
 	}
+	if (m->scenario->none)
+		rehearse(m, index, tokens, hidden, m->scenario->routed ? ids : NULL,
+			 m->scenario->routed ? weights : NULL);
 	if (!CHECK_EQ(moe_layer_step(&m->layer, index, tokens, hidden,
 				     m->scenario->routed ? ids : NULL,
 				     m->scenario->routed ? weights : NULL, &times, &m->err),
@@ -191,11 +213,12 @@ static void body(struct ranks_ctx *ctx, int rank)
 
 TEST(layer, ranks_equal_one_process_bit_for_bit)
 {
-	for (unsigned bits = 0; bits < 16; bits++) {
+	for (unsigned bits = 0; bits < 32; bits++) {
 		struct scenario s = {.config = moe_config_r1,
 				     .fp8 = bits & 1,
 				     .landed = bits & 2,
 				     .routed = bits & 4,
+				     .none = bits & 16,
 				     .seed = tap_seed()};
 
 		s.config.hidden = 320;
@@ -209,7 +232,7 @@ TEST(layer, ranks_equal_one_process_bit_for_bit)
 			    &(struct ranks_opts){.world = RANKS, .threads = true, .arg = &s},
 			    body)) ||
 		    tap_failing())
-			tap_diag("fp8 %d, landed %d, routed %d, shared %u", s.fp8, s.landed,
-				 s.routed, s.config.shared_experts);
+			tap_diag("fp8 %d, landed %d, routed %d, none %d, shared %u", s.fp8,
+				 s.landed, s.routed, s.none, s.config.shared_experts);
 	}
 }
