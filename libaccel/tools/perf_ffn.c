@@ -10,6 +10,7 @@
 
 #include "perf_machine.h"
 #include "perf_peer.h"
+#include "perf_progress.h"
 #include "perf_team.h"
 
 #include <math.h>
@@ -18,7 +19,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define ACCEL_NUM_FLOAT
 #include "kernels/kernels.h"
@@ -268,6 +268,7 @@ static void skip(const struct ffn *f, const char *what, const char *why)
 	snprintf(entry.what, sizeof(entry.what), "%s", what);
 	snprintf(entry.why, sizeof(entry.why), "%s", why);
 	perf_report_skip(f->report, &entry);
+	perf_progress_clear();
 	printf("skipped %s: %s\n", what, why);
 }
 
@@ -384,6 +385,7 @@ static int rows_measure(struct ffn *f)
 		for (unsigned m = 0; m <= f->peers_count; m++)
 			if (ready[m])
 				ns[m * samples + s] = sample(f, m, s);
+	perf_progress_clear();
 	for (unsigned m = 0; m <= f->peers_count; m++)
 		if (ready[m])
 			result_add(f, m ? f->peers[m - 1] : NULL, ns + m * samples, samples);
@@ -545,8 +547,8 @@ static int ffn_init(struct ffn *f)
 		fprintf(stderr, "accel-perf ffn: no memory for weights and rows\n");
 		return PERF_MISSING;
 	}
-	if (isatty(STDERR_FILENO))
-		fprintf(stderr, "making weights, and packing them for each library\n");
+	perf_progress(0, f->opts->runs * f->opts->rows_count,
+		      "making weights, and packing them for each library");
 	perf_team_run(f->team, codes_job, f);
 	peers_open(f, room);
 	return PERF_PASS;
@@ -556,6 +558,7 @@ static int run_measure(struct ffn *f)
 {
 	f->read_bytes_per_s = perf_read_rate(f->team, f->codes, f->experts_count * 3 * f->elements);
 	f->macs_per_s = perf_mac_rate(f->team);
+	perf_progress_clear();
 	printf("\nrun %u of %u, ms, %u threads; measured: reads %.1f GB/s, f32 %.1f GMAC/s\n",
 	       f->run, f->opts->runs, perf_team_threads(f->team), f->read_bytes_per_s / 1e9,
 	       f->macs_per_s / 1e9);
@@ -565,6 +568,8 @@ static int run_measure(struct ffn *f)
 		int rc;
 
 		f->m = f->opts->rows[i];
+		perf_progress((f->run - 1) * f->opts->rows_count + i,
+			      f->opts->runs * f->opts->rows_count, "run %u, %u rows", f->run, f->m);
 		rc = rows_measure(f);
 		if (rc)
 			return rc;
