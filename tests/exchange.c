@@ -5,6 +5,7 @@
 
 #include "tap.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,18 +146,20 @@ struct accel_error exchange_error(struct exchange *e)
 	return error;
 }
 
-static bool memory_make(struct exchange_memory *memory, struct accel_device *dev,
-			enum exchange_place place, size_t bytes)
+static int memory_make(struct exchange_memory *memory, struct accel_device *dev,
+		       enum exchange_place place, size_t bytes)
 {
+	int rc;
+
 	memory->bytes = bytes;
 	if (place == EXCHANGE_POINTER)
 		memory->addr = aligned_alloc(64, (bytes + 63) / 64 * 64);
 	if (place != EXCHANGE_BUFFER)
-		return place == EXCHANGE_OUTPUT || memory->addr;
-	if (!CHECK_EQ(accel_buffer_create(dev, bytes, NULL, &memory->buf), 0))
-		return false;
-	memory->addr = accel_buffer_addr(memory->buf);
-	return memory->addr != NULL;
+		return place == EXCHANGE_OUTPUT || memory->addr ? 0 : -ENOMEM;
+	rc = accel_buffer_create(dev, bytes, NULL, &memory->buf);
+	if (!rc)
+		memory->addr = accel_buffer_addr(memory->buf);
+	return rc;
 }
 
 static void memory_free(struct exchange_memory *memory)
@@ -188,7 +191,7 @@ static size_t out_stride(const struct exchange_shape *shape)
 	return shape->ref.hidden * 2u + shape->pad_bytes;
 }
 
-static bool lane_make(struct exchange *e, struct exchange_lane *lane)
+static int lane_make(struct exchange *e, struct exchange_lane *lane)
 {
 	const struct exchange_shape *shape = e->shape;
 	const struct reference_shape *ref = &shape->ref;
@@ -197,6 +200,7 @@ static bool lane_make(struct exchange *e, struct exchange_lane *lane)
 	const size_t tokens = ref->tokens_max, rows = tokens * (size_t)ref->world;
 	size_t y_rows = shape->combine_input == ACCEL_COMBINE_RANK ? rows : rows * ref->topk;
 	const size_t expand_rows = alignment ? rows * ref->topk + (size_t)own * alignment : 0;
+	int rc;
 
 	if (shape->combine_input == ACCEL_COMBINE_EXPERT && expand_rows)
 		y_rows = expand_rows;
@@ -209,32 +213,43 @@ static bool lane_make(struct exchange *e, struct exchange_lane *lane)
 		lane->expand.x = aligned_alloc(64, (expand_rows * ref->hidden * 2 + 63) / 64 * 64);
 		lane->expand.scales = calloc(expand_rows * reference_blocks(ref), sizeof(float));
 	}
-	return CHECK(lane->in && lane->out) &&
-	       CHECK(memory_make(&lane->x, e->dev, shape->x_place,
-				 tokens * (x_stride(shape) + scales_stride(shape)))) &&
-	       CHECK(memory_make(&lane->y, e->dev, shape->y_place, y_rows * y_stride(shape)));
+	if (!lane->in || !lane->out)
+		return -ENOMEM;
+	rc = memory_make(&lane->x, e->dev, shape->x_place,
+			 tokens * (x_stride(shape) + scales_stride(shape)));
+	return rc ? rc : memory_make(&lane->y, e->dev, shape->y_place, y_rows * y_stride(shape));
+}
+
+int exchange_attach(struct exchange *e, int rank, struct accel_device *dev,
+		    struct accel_group *group, struct accel_ep *ep,
+		    const struct exchange_shape *shape)
+{
+	int rc = 0;
+
+	*e = (struct exchange){.shape = shape,
+			       .rank = rank,
+			       .dev = dev,
+			       .group = group,
+			       .ep = ep,
+			       .others_known = true};
+	for (uint32_t l = 0; l < shape->lanes && !rc; l++)
+		rc = lane_make(e, &e->lane[l]);
+	return rc;
 }
 
 bool exchange_open_in(struct exchange *e, int rank, struct accel_device *dev,
 		      struct accel_group *group, const struct exchange_shape *shape)
 {
-	int rc;
+	struct accel_ep *ep = NULL;
+	int rc = exchange_ep_create(shape, group, &ep);
 
-	*e = (struct exchange){
-		.shape = shape, .rank = rank, .dev = dev, .group = group, .others_known = true};
-	rc = exchange_ep_create(shape, group, &e->ep);
 	if (rc) {
 		struct accel_error error = {.size = sizeof(error)};
 
 		accel_error_get(NULL, &error);
 		tap_diag("rank %d: accel_ep_create: %s", rank, error.text);
 	}
-	if (!CHECK_EQ(rc, 0))
-		return false;
-	for (uint32_t l = 0; l < shape->lanes; l++)
-		if (!lane_make(e, &e->lane[l]))
-			return false;
-	return true;
+	return CHECK_EQ(rc, 0) && CHECK_EQ(exchange_attach(e, rank, dev, group, ep, shape), 0);
 }
 
 bool exchange_open(struct exchange *e, struct ranks_ctx *ctx, int rank, int number,

@@ -77,6 +77,13 @@ bool exchange_open(struct exchange *e, struct ranks_ctx *ctx, int rank, int numb
 /* The same inside a group that exists. */
 bool exchange_open_in(struct exchange *e, int rank, struct accel_device *dev,
 		      struct accel_group *group, const struct exchange_shape *shape);
+/*
+ * Memory for a context that exists, which exchange_close() then destroys: 0, or why there is no
+ * buffer; no failed check.
+ */
+int exchange_attach(struct exchange *e, int rank, struct accel_device *dev,
+		    struct accel_group *group, struct accel_ep *ep,
+		    const struct exchange_shape *shape);
 void exchange_close(struct exchange *e);
 
 int exchange_dispatch_begin(struct exchange *e, uint32_t lane); /* the next round */

@@ -31,9 +31,10 @@
 
 enum {
 	LIMIT_S = 60,
-	AWAIT_S = 30,
 	GATHER_BYTES_MAX = 16384, /* a rank's part of an allgather */
 };
+
+#define AWAIT_NS INT64_C(30000000000)
 
 struct place {					   /* where the ranks of one group gather */
 	_Atomic uint32_t arrived, rounds, present; /* present: bit r, 0: all */
@@ -90,15 +91,16 @@ static void futex_wake(_Atomic uint32_t *word)
 }
 
 /* Wait until (int32_t)(*word - count) >= 0, that is, until it has reached count. */
-static bool futex_await(_Atomic uint32_t *word, uint32_t count, unsigned limit_s)
+static bool futex_await(_Atomic uint32_t *word, uint32_t count, int64_t limit_ns)
 {
-	const uint64_t end_ns = ranks_now_ns() + limit_s * 1000000000ull;
+	const uint64_t end_ns = ranks_now_ns() + (uint64_t)limit_ns;
 	uint32_t value;
 
 	while ((int32_t)((value = atomic_load(word)) - count) < 0) {
-		struct timespec step = {.tv_nsec = 100000000};
+		const int64_t left_ns = (int64_t)(end_ns - ranks_now_ns());
+		struct timespec step = {.tv_nsec = left_ns < 100000000 ? left_ns : 100000000};
 
-		if (ranks_now_ns() >= end_ns)
+		if (left_ns <= 0)
 			return false;
 		syscall(SYS_futex, word, FUTEX_WAIT, value, &step, NULL, 0);
 	}
@@ -116,9 +118,14 @@ bool ranks_raised(struct ranks_ctx *ctx, int event, uint32_t count)
 	return atomic_load(&ctx->shared->event[event]) >= count;
 }
 
+bool ranks_await_for(struct ranks_ctx *ctx, int event, uint32_t count, int64_t limit_ns)
+{
+	return futex_await(&ctx->shared->event[event], count, limit_ns);
+}
+
 bool ranks_await(struct ranks_ctx *ctx, int event, uint32_t count)
 {
-	bool ok = futex_await(&ctx->shared->event[event], count, AWAIT_S);
+	bool ok = ranks_await_for(ctx, event, count, AWAIT_NS);
 
 	return tap_check(ok, __FILE__, __LINE__, "event %d stayed at %u, waiting for %u", event,
 			 atomic_load(&ctx->shared->event[event]), count);
@@ -160,7 +167,7 @@ static int allgather(void *arg, const void *mine, void *all, size_t bytes)
 			atomic_store(&place->arrived, 0);
 			atomic_fetch_add(&place->rounds, 1);
 			futex_wake(&place->rounds);
-		} else if (!futex_await(&place->rounds, round + 1, AWAIT_S)) {
+		} else if (!futex_await(&place->rounds, round + 1, AWAIT_NS)) {
 			return -ETIMEDOUT;
 		}
 		if (!meeting)

@@ -94,6 +94,8 @@ int ranks_group_create(struct ranks_ctx *ctx, int rank, int number, struct accel
 /* Counters that ranks raise and wait for; waiting is bounded, and a failed wait fails the test. */
 void ranks_raise(struct ranks_ctx *ctx, int event);
 bool ranks_await(struct ranks_ctx *ctx, int event, uint32_t count);
+/* The same for at most limit_ns, and no failed check: has the event been raised so often? */
+bool ranks_await_for(struct ranks_ctx *ctx, int event, uint32_t count, int64_t limit_ns);
 bool ranks_raised(struct ranks_ctx *ctx, int event, uint32_t count);
 /* The number-th meeting of the ranks at an event: raise, then wait for number * members. */
 bool ranks_meet(struct ranks_ctx *ctx, int event, uint32_t number, int members);
