@@ -62,7 +62,8 @@ struct accel_channel {
 struct packet {
 	struct accel_message_head head;
 	uint8_t body[ACCEL_MESSAGE_BYTES_MAX];
-	int fd; /* or -1 */
+	int fd;	      /* or -1 */
+	bool lost_fd; /* one came along, and this process had no room for it */
 };
 
 int accel_channel_create(int fd, int peer, struct accel_channel **ch)
@@ -117,7 +118,7 @@ static void packet_close(struct packet *packet)
 	packet->fd = -1;
 }
 
-/* 0 a packet whose head and length are sound; -EAGAIN; -ECONNRESET; -EPROTO. */
+/* 0 a packet whose head and length are sound; -EAGAIN; -ECONNRESET; -EPROTO; -ENOMEM. */
 static int packet_read(int fd, struct packet *packet)
 {
 	struct iovec iov = {packet, offsetof(struct packet, body) + sizeof(packet->body)};
@@ -138,8 +139,14 @@ static int packet_read(int fd, struct packet *packet)
 		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !resets++)));
 	if (n < 0)
-		return errno == EAGAIN ? -EAGAIN : -ECONNRESET;
+		return errno == EAGAIN			     ? -EAGAIN
+		       : errno == ENOMEM || errno == ENOBUFS ? -ENOMEM
+							     : -ECONNRESET;
 	packet_take_fds(packet, &msg);
+	/* Cut short after the first descriptor there were too many; before it none was free here. */
+	packet->lost_fd = packet->fd < 0 && msg.msg_flags & MSG_CTRUNC;
+	if (packet->lost_fd)
+		msg.msg_flags &= ~MSG_CTRUNC;
 	if (!n && packet->fd < 0)
 		return -ECONNRESET;
 	if ((size_t)n >= sizeof(packet->head) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
@@ -177,10 +184,10 @@ static int take_region(struct accel_channel *ch, struct packet *packet)
 	if (!body.id || accel_id_table_find(&ch->regions, body.id) ||
 	    ch->regions.count == ACCEL_CHANNEL_REGIONS_MAX)
 		goto err_put;
-	if (!region && (body.address || packet->fd < 0))
+	if (!region && (body.address || (packet->fd < 0 && !packet->lost_fd)))
 		goto err_put;
-	rc = 0;
-	if (!region) {
+	rc = packet->lost_fd ? -EMFILE : 0;
+	if (!region && !rc) {
 		rc = accel_region_map_peer(body.id, packet->fd, body.offset, body.bytes, &region);
 		packet->fd = rc ? packet->fd : -1;
 	}
@@ -386,7 +393,7 @@ static int send_once(const struct accel_channel *ch, const struct accel_message_
 		if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN)
 			return -ECONNRESET;
 		if (errno != EINTR)
-			return -errno;
+			return errno == ENOBUFS ? -ENOMEM : -errno;
 	}
 }
 
@@ -572,10 +579,13 @@ int accel_channel_peer(const struct accel_channel *ch)
 static void read_rest(struct accel_channel *ch)
 {
 	struct packet packet;
-	int rc;
 
 	shutdown(ch->fd, SHUT_RDWR);
-	while ((rc = packet_read(ch->fd, &packet)) != -EAGAIN && rc != -ECONNRESET) {
+	for (int i = 0; i < DRAIN_PACKETS_MAX; i++) {
+		int rc = packet_read(ch->fd, &packet);
+
+		if (rc == -EAGAIN || rc == -ECONNRESET)
+			return;
 		if (rc)
 			continue;
 		accel_region_put(packet_own_region(ch, &packet));

@@ -242,13 +242,18 @@ static int hear(struct accel_ep_meeting *m, uint64_t tag, const struct ready *mi
 
 static int show_window(struct accel_ep_meeting *m)
 {
+	struct accel_failure where = {.phase = ACCEL_PHASE_CREATE, .lane = -1};
 	struct accel_ep *ep = m->ep;
 	int rc = 0;
 
-	for (int p = 0; p < m->group->world && !rc; p++)
+	for (int p = 0; p < m->group->world && !rc; p++) {
+		where.rank = p;
 		if (accel_ranks_has(m->strange, p))
 			rc = ep->ops->reg(ep->transport, p, ep->window);
-	return rc ? FAIL(rc, "the window could not be shown to a peer: %s", strerror(-rc)) : 0;
+	}
+	return rc ? accel_fail(NULL, rc, &where, "the window could not be shown to rank %d: %s",
+			       where.rank, strerror(-rc))
+		  : 0;
 }
 
 static int connect_peers(struct accel_ep_meeting *m)

@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 
 #define TYPE 100
@@ -347,6 +348,29 @@ TEST(channel_region, is_mapped_read_only_in_another_process)
 
 	with_child(child_reads, parent_shares);
 	CHECK_EQ(meet_open_fds(), fds);
+}
+
+/* No descriptor is free here when one comes: that is no nonsense of the peer's. */
+static bool child_lacks_descriptors(struct accel_channel *ch)
+{
+	struct rlimit limit, none;
+	struct accel_region *region;
+	bool ok;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	none = (struct rlimit){0, limit.rlim_max};
+	setrlimit(RLIMIT_NOFILE, &none);
+	ok = await(ch, 1);
+	setrlimit(RLIMIT_NOFILE, &limit);
+	return ok && CHECK_EQ(accel_channel_region(ch, 3, &region), -ENOMEM) &&
+	       CHECK_EQ(accel_channel_send(ch, TYPE, 2, NULL, 0, LONG), 0) && await(ch, 3) &&
+	       CHECK_EQ(accel_channel_region(ch, 3, &region), -ENOENT) &&
+	       CHECK_EQ(accel_channel_send(ch, TYPE, 4, NULL, 0, LONG), 0);
+}
+
+TEST(channel_region, without_a_free_descriptor_is_a_shortage)
+{
+	with_child(child_lacks_descriptors, parent_shares);
 }
 
 static bool child_shares_much(struct accel_channel *ch)
