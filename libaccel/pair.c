@@ -210,6 +210,14 @@ static void stranger_hear(struct pairing *p, int index)
 		close(fd);
 }
 
+/* Without a free descriptor accept4() fails before it looks. */
+static bool is_asked(int listen_fd)
+{
+	struct pollfd pfd = {.fd = listen_fd, .events = POLLIN};
+
+	return poll(&pfd, 1, 0) > 0;
+}
+
 static int accept_new(struct pairing *p, int listen_fd)
 {
 	for (int i = 0; i < STRANGERS_MAX; i++) {
@@ -217,7 +225,7 @@ static int accept_new(struct pairing *p, int listen_fd)
 		bool full = fd < 0 ? errno == EMFILE || errno == ENFILE
 				   : p->stranger_count == STRANGERS_MAX;
 
-		if (fd < 0 && !full)
+		if (fd < 0 && (!full || !is_asked(listen_fd)))
 			return 0;
 		if (fd < 0 && !p->stranger_count)
 			return fail_errno(errno, p->rank);
