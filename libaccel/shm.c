@@ -138,7 +138,9 @@ static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
 		return 0;
 	}
 	rc = accel_channel_region(t->ep->group->channel[peer], region, mapped);
-	return rc == -ENOENT && p->board && accel_load_acquire(&p->board->left) ? -ESHUTDOWN : rc;
+	if ((rc == -ENOENT || rc == -ECONNRESET) && p->board && accel_load_acquire(&p->board->left))
+		return -ESHUTDOWN;
+	return rc;
 }
 
 static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uint64_t incarnation)
@@ -275,7 +277,7 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 {
 	struct board_head *board = t->peer[peer].board;
 	const struct board_line *line;
-	int rc;
+	int rc, said;
 
 	if (way == ACCEL_WAY_DONE) {
 		uint64_t admitted;
@@ -299,8 +301,9 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 	rc = accel_channel_drain(t->ep->group->channel[peer]);
 	if (!rc)
 		return 0;
-	/* What it signalled before it died still counts. */
-	return look(t, peer, line, lane, round, signal) == 1 ? 1 : rc;
+	/* What it signalled, or said, before its socket ended still counts. */
+	said = look(t, peer, line, lane, round, signal);
+	return said ? said : rc;
 }
 
 /* Is there a peer that may still be reading what this rank handed to combine? */
