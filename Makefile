@@ -42,7 +42,7 @@ MOE_SRC     := $(wildcard runtime/accel-moe.c)
 MOE_MPI_SRC := $(wildcard runtime/exchange_mpi.c)
 RUNTIME_SRC := $(filter-out $(MOE_SRC) $(MOE_MPI_SRC),$(wildcard runtime/*.c))
 HELPER_SRC  := $(wildcard tests/*.c)
-TEST_SRC    := $(wildcard $(patsubst %,tests/%/*.c,uapi kernels libaccel runtime))
+TEST_SRC    := $(wildcard $(patsubst %,tests/%/*.c,uapi kernels libaccel runtime stress))
 FUZZ_SRC    := $(wildcard tests/fuzz/*.c)
 HEADERS     := $(wildcard libaccel/include/accel/*.h)
 
@@ -225,6 +225,18 @@ $(BUILD)/tests/%.t: $(OBJ)/tests/%.o $(OBJ)/tests.a $(ARCHIVES)
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -ljansson -lm -ldl
+
+# Those of tests/stress link a libaccel that makes its system calls through tests/calls.c.
+WRAPPED := $(shell sed -n 's/^.*__wrap_\([a-z0-9_]*\)(.*);$$/\1/p' tests/calls.c)
+$(OBJ)/tests/stress/libaccel.o: $(call objects,$(ACCEL_SRC)) $(OBJ)/sources tests/calls.c
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LD) -r $(WRAPPED:%=--wrap=%) -o $@ $(filter %.o,$^)
+
+$(BUILD)/tests/stress/%.t: $(OBJ)/tests/stress/%.o $(OBJ)/tests/stress/libaccel.o $(OBJ)/tests.a $(OBJ)/kernels.a
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -lm -ldl
 
 # Fuzz targets have no main(); they need CC=clang and SANITIZE=fuzzer-no-link,address,undefined.
 $(BUILD)/tests/fuzz/%: $(OBJ)/tests/fuzz/%.o $(ARCHIVES)

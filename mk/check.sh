@@ -37,7 +37,7 @@ marked() {
 
 # $1 build folder, $2 sources to leave out: the test programs there.
 programs() {
-	for source in tests/uapi/*.c tests/kernels/*.c tests/libaccel/*.c tests/runtime/*.c; do
+	for source in tests/uapi/*.c tests/kernels/*.c tests/libaccel/*.c tests/runtime/*.c tests/stress/*.c; do
 		[ -e "$source" ] || continue
 		case " $2 " in *" $source "*) continue ;; esac
 		program=${source%.c}.t
