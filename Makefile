@@ -91,6 +91,10 @@ fuzzers: $(FUZZERS)
 check:					## install what is missing, build every variant, run every test
 	$(Q)mk/check.sh
 
+MINUTES ?= 1
+stress: test-programs			## random exchanges and faults for MINUTES (1), out of SEED
+	$(Q)BUILD=$(BUILD) MINUTES=$(MINUTES) mk/stress.sh
+
 demo:					## run R1 MoE layers across four ranks of this machine, checked
 	$(Q)mk/demo.sh
 
@@ -110,7 +114,8 @@ help:					## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all tools tests test-programs fuzzers check demo bench deps driver clean help man install uninstall FORCE
+.PHONY: all tools tests test-programs fuzzers check stress demo bench deps driver clean help man install uninstall \
+	FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
