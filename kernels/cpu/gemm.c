@@ -25,7 +25,7 @@ struct block {
 	const struct k_gemm *g;
 	const struct gemm_inner *inner;
 	uint32_t row, rows, column, columns;
-	float x[GEMM_X_FLOATS];
+	_Alignas(64) float x[GEMM_X_FLOATS];
 	float sum[GEMM_ROWS * GEMM_COLUMNS];
 };
 
@@ -39,29 +39,44 @@ static uint32_t round_up(uint32_t value, uint32_t to)
 	return (value + to - 1) / to * to;
 }
 
-static void panel_load(struct block *b, uint32_t k, uint32_t n, size_t x_stride)
+/* n elements of a row of f32, as struct gemm_inner has it for the others */
+static void f32(float *x, size_t stride, const float *row, uint32_t n)
+{
+	for (uint32_t k = 0; k < n; k += GEMM_LANES)
+		memcpy(x + k / GEMM_LANES * stride, row + k,
+		       min_u32(n - k, GEMM_LANES) * sizeof(*x));
+	for (; n % GEMM_STEP; n++)
+		x[n / GEMM_LANES * stride + n % GEMM_LANES] = 0;
+}
+
+static void panel_load(struct block *b, uint32_t k, uint32_t n, size_t length)
 {
 	const struct k_gemm *g = b->g;
+	uint32_t r = 0;
 
-	for (uint32_t r = 0; r < b->rows; r++) {
-		const void *row = g->row[b->row + r];
-		float *x = b->x + r * x_stride;
+	while (r < b->rows) {
+		uint32_t tile = gemm_tile_rows(b->rows, r), end = r + tile;
+		size_t stride = (size_t)tile * GEMM_LANES;
+		float *x = b->x + r * length;
 
-		if (g->row_dtype == K_DTYPE_BF16) {
-			b->inner->bf16(x, (const uint16_t *)row + k, n);
-		} else if (g->row_dtype == K_DTYPE_FP8) {
-			b->inner->fp8(x, (const uint8_t *)row + k,
-				      g->row_scale[b->row + r] + k / K_BLOCK, n);
-		} else {
-			memcpy(x, (const float *)row + k, n * sizeof(*x));
-			memset(x + n, 0, (round_up(n, GEMM_STEP) - n) * sizeof(*x));
+		for (; r < end; r++, x += GEMM_LANES) {
+			const void *row = g->row[b->row + r];
+
+			if (g->row_dtype == K_DTYPE_BF16)
+				b->inner->bf16(x, stride, (const uint16_t *)row + k, n);
+			else if (g->row_dtype == K_DTYPE_FP8)
+				b->inner->fp8(x, stride, (const uint8_t *)row + k,
+					      g->row_scale[b->row + r] + k / K_BLOCK, n);
+			else
+				f32(x, stride, (const float *)row + k, n);
 		}
 	}
 }
 
-static void panel_dot(struct block *b, uint32_t k, uint32_t n, size_t x_stride)
+static void panel_dot(struct block *b, uint32_t k, uint32_t n, size_t length)
 {
 	const struct k_gemm *g = b->g;
+	const struct gemm_x x = {.x = b->x, .length = length, .rows = b->rows};
 	size_t scales = (g->in + K_BLOCK - 1ul) / K_BLOCK;
 
 	for (uint32_t o = 0; o < b->columns; o += GEMM_GROUP) {
@@ -82,7 +97,7 @@ static void panel_dot(struct block *b, uint32_t k, uint32_t n, size_t x_stride)
 			chunk.scale = g->weight_scale + column / K_BLOCK * scales +
 				      (k + i) / K_BLOCK;
 			chunk.n = min_u32(n - i, GEMM_CHUNK);
-			b->inner->dot(b->sum + o, b->x + i, x_stride, b->rows, &chunk);
+			b->inner->dot(b->sum + o, &x, i, &chunk);
 		}
 	}
 }
@@ -97,12 +112,12 @@ static void block_store(const struct block *b)
 		const float *sum = b->sum + r * GEMM_COLUMNS;
 
 		for (uint32_t o = 0; o < b->columns; o++) {
-			uint32_t f32 = accel_num_bits(sum[o]);
+			uint32_t bits = accel_num_bits(sum[o]);
 
 			if (g->y_dtype == K_DTYPE_F32)
-				((float *)y)[b->column + o] = accel_num_float(f32);
+				((float *)y)[b->column + o] = accel_num_float(bits);
 			else
-				((uint16_t *)y)[b->column + o] = accel_num_f32_to_bf16(f32);
+				((uint16_t *)y)[b->column + o] = accel_num_f32_to_bf16(bits);
 		}
 	}
 }
@@ -110,15 +125,15 @@ static void block_store(const struct block *b)
 static void block_run(struct block *b)
 {
 	uint32_t in = b->g->in, panel = GEMM_X_FLOATS / b->rows / GEMM_CHUNK * GEMM_CHUNK;
-	size_t x_stride = in < panel ? round_up(in, GEMM_STEP) : panel;
+	size_t length = in < panel ? round_up(in, GEMM_STEP) : panel;
 
 	for (uint32_t r = 0; r < b->rows; r++)
 		memset(b->sum + r * GEMM_COLUMNS, 0, GEMM_COLUMNS * sizeof(b->sum[0]));
 	for (uint32_t k = 0; k < in; k += panel) {
 		uint32_t n = min_u32(in - k, panel);
 
-		panel_load(b, k, n, x_stride);
-		panel_dot(b, k, n, x_stride);
+		panel_load(b, k, n, length);
+		panel_dot(b, k, n, length);
 		if (in - k <= panel)
 			break; /* k + panel may wrap */
 	}

@@ -19,6 +19,7 @@ enum {
 	GEMM_GROUP = 8,	    /* outputs decoded together; divides K_BLOCK: they share their scales */
 	GEMM_COLUMNS = 128, /* outputs whose sums are held at once: 32 KiB of stack */
 	GEMM_ROWS = 64,	    /* rows whose sums are held at once */
+	GEMM_TILE_ROWS = 6, /* rows that an inner loop may take at once */
 	GEMM_X_FLOATS = GEMM_ROWS * GEMM_CHUNK, /* rows as f32: 128 KiB of stack */
 };
 
@@ -32,16 +33,39 @@ struct gemm_chunk {
 	unsigned n;	     /* elements, 1..GEMM_CHUNK */
 };
 
+/*
+ * A panel of rows as f32, in tiles of gemm_tile_rows() rows, one tile after the other. In a tile the rows take turns,
+ * GEMM_LANES elements each, so that an inner loop reads it from beginning to end: element k of row r of a tile of n
+ * rows is at (k / GEMM_LANES * n + r) * GEMM_LANES + k % GEMM_LANES.
+ */
+struct gemm_x {
+	const float *x;
+	size_t length; /* elements of a row, a multiple of GEMM_STEP */
+	unsigned rows; /* 1..GEMM_ROWS */
+};
+
+/* Rows of the tile that begins at first: all if they fit one, else 3, or 2 where a single one would be left. */
+static inline unsigned gemm_tile_rows(unsigned rows, unsigned first)
+{
+	unsigned left = rows - first;
+
+	if (rows <= GEMM_TILE_ROWS)
+		return rows;
+	return left == 2 || left == 4 ? 2 : 3;
+}
+
 struct gemm_inner {
-	/* n elements of a row as f32; up to the next multiple of GEMM_STEP zeros follow (x has room for them) */
-	void (*bf16)(float *x, const uint16_t *row, unsigned n);
-	void (*fp8)(float *x, const uint8_t *codes, const float *scale, unsigned n);
 	/*
-	 * sum[r * GEMM_COLUMNS + o] += x row r . weight row o, for rows rows and GEMM_GROUP outputs, of which those
-	 * beyond chunk->columns are anything
+	 * n elements of a row as f32, each GEMM_LANES of them stride floats after those before; zeros follow up to the
+	 * next multiple of GEMM_STEP
 	 */
-	void (*dot)(float *sum, const float *x, size_t x_stride, unsigned rows,
-		    const struct gemm_chunk *chunk);
+	void (*bf16)(float *x, size_t stride, const uint16_t *row, unsigned n);
+	void (*fp8)(float *x, size_t stride, const uint8_t *codes, const float *scale, unsigned n);
+	/*
+	 * sum[r * GEMM_COLUMNS + o] += x row r . weight row o, from element k of x, for all rows and GEMM_GROUP
+	 * outputs, of which those beyond chunk->columns are anything
+	 */
+	void (*dot)(float *sum, const struct gemm_x *x, size_t k, const struct gemm_chunk *chunk);
 };
 
 /* The operation, given valid arguments; see kernels/kernels.h. */

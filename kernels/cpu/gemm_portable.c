@@ -22,47 +22,56 @@
 
 static const float e4m3[256] = {V64(0), V64(64), V64(128), V64(192)};
 
-static void pad(float *x, unsigned n)
+static float *at(float *x, size_t stride, unsigned k)
+{
+	return x + k / GEMM_LANES * stride + k % GEMM_LANES;
+}
+
+static void pad(float *x, size_t stride, unsigned n)
 {
 	for (; n % GEMM_STEP; n++)
-		x[n] = 0;
+		*at(x, stride, n) = 0;
 }
 
-static void bf16(float *x, const uint16_t *row, unsigned n)
+static void bf16(float *x, size_t stride, const uint16_t *row, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		x[i] = accel_num_float(accel_num_bf16_to_f32(row[i]));
-	pad(x, n);
+		*at(x, stride, i) = accel_num_float(accel_num_bf16_to_f32(row[i]));
+	pad(x, stride, n);
 }
 
-static void fp8(float *x, const uint8_t *codes, const float *scale, unsigned n)
+static void fp8(float *x, size_t stride, const uint8_t *codes, const float *scale, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		x[i] = e4m3[codes[i]] * scale[i / K_BLOCK];
-	pad(x, n);
+		*at(x, stride, i) = e4m3[codes[i]] * scale[i / K_BLOCK];
+	pad(x, stride, n);
 }
 
-static float row_dot(const float *x, const float *w, unsigned n)
+static float row_dot(const float *x, size_t stride, const float *w, unsigned n)
 {
 	float lane[GEMM_LANES] = {0}, sum = 0;
 
-	for (unsigned k = 0; k < n; k += GEMM_LANES)
+	for (unsigned k = 0; k < n; k += GEMM_LANES, x += stride)
 		for (unsigned i = 0; i < GEMM_LANES; i++)
-			lane[i] += x[k + i] * w[k + i];
+			lane[i] += x[i] * w[k + i];
 	for (unsigned i = 0; i < GEMM_LANES; i++)
 		sum += lane[i];
 	return sum;
 }
 
-static void dot(float *sum, const float *x, size_t x_stride, unsigned rows,
-		const struct gemm_chunk *chunk)
+static void dot(float *sum, const struct gemm_x *x, size_t k, const struct gemm_chunk *chunk)
 {
 	float w[GEMM_CHUNK];
 
 	for (unsigned o = 0; o < chunk->columns; o++) {
-		fp8(w, chunk->codes + o * chunk->codes_stride, chunk->scale, chunk->n);
-		for (unsigned r = 0; r < rows; r++)
-			sum[r * GEMM_COLUMNS + o] += row_dot(x + r * x_stride, w, chunk->n);
+		fp8(w, GEMM_LANES, chunk->codes + o * chunk->codes_stride, chunk->scale, chunk->n);
+		for (unsigned first = 0, rows; first < x->rows; first += rows) {
+			rows = gemm_tile_rows(x->rows, first);
+			for (unsigned r = 0; r < rows; r++)
+				sum[(first + r) * GEMM_COLUMNS + o] += row_dot(
+					x->x + first * x->length + k * rows + r * GEMM_LANES,
+					(size_t)rows * GEMM_LANES, w, chunk->n);
+		}
 	}
 }
 
