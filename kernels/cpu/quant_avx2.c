@@ -3,12 +3,6 @@
 /*
  * quant_fp8 and dequant with AVX2, bit-equal to the reference, to which short and non-finite blocks go. E4M3 is made
  * as in quant_portable.c: one fused multiply-add rounds the mantissa into the low bits, with the power of two above.
- *
- * bf16 is not divided by the scale s but multiplied by its reciprocal. Quotients then differ from the true ones in the
- * last bits, which matters only next to a point where E4M3 rounds: x / s is 448 x / amax but for 2^-24, and with 8 bits
- * each x and amax are either on such a point exactly or 2^-13 off. Which way those on it go depends on amax's seven bits
- * alone: for most of them 1 / s or a neighbour of it takes all x where division takes them, for the rest, and for the
- * least amax, which is no bf16, a reciprocal of 48 bits does (tests/kernels/quant.c tries all amax with all x).
  */
 #define ACCEL_NUM_FLOAT
 #include "kernels/cpu/avx2.h"
@@ -18,10 +12,23 @@
 
 enum {
 	UNBIAS = 0x10000 - ((127 + 20 - 6) << 3),
-	AMAX_FAST = (127 + 96) << 23, /* 2^96 */
-	BLOCKS = 16,		      /* measured before the first of them is encoded */
-	FETCH_BYTES = 2048,	      /* that codes are ahead */
+	BLOCKS = 8, /* whose amax is found before the first is encoded */
 };
+
+/*
+ * A product is cheaper than a quotient, and mostly gives the same code. Of bf16, x and amax have 8 bits each and the
+ * middle between two codes has 5, so that x / scale = 448 * x / amax lies either in that middle, but for what scale was
+ * rounded by, or 2^-13 from it at least. Which way the middles are rounded depends on the mantissa of amax alone.
+ * The bits are those mantissas with which x * (448 / amax) has the code of x / scale for every x up to amax:
+ * tests/kernels/quant.c tries them all.
+ */
+static inline bool product_is_exact(uint32_t amax)
+{
+	static const uint32_t mantissas[] = {0xefdfbffe, 0xfebdffb7, 0xffda6dab, 0xfcfbf7ef};
+	uint32_t mantissa = amax >> 16 & 0x7f;
+
+	return !(amax & 0xffff) && mantissas[mantissa / 32] >> mantissa % 32 & 1;
+}
 
 /*
  * The low half of each lane is the code of a magnitude 0..448. Let p be its power of two, 2^-6 at least. In the sum of
@@ -40,50 +47,37 @@ static inline __m256i encode(__m256 magnitude)
 	return _mm256_add_epi32(sum, _mm256_srli_epi32(sum, 20));
 }
 
-/* What bf16 is multiplied by: high + low, of which low is 0 and left out when exact is false. */
-struct factor {
-	float high, low;
-	bool exact;
-};
-
-AVX2_INLINE __m256 times(__m256 magnitude, struct factor by)
+static inline __m256 scaled(__m256 magnitude, float factor, bool divide)
 {
-	__m256 high = _mm256_set1_ps(by.high);
-
-	if (!by.exact)
-		return _mm256_mul_ps(magnitude, high);
-	return _mm256_fmadd_ps(magnitude, high, _mm256_mul_ps(magnitude, _mm256_set1_ps(by.low)));
+	return divide ? _mm256_div_ps(magnitude, _mm256_set1_ps(factor))
+		      : _mm256_mul_ps(magnitude, _mm256_set1_ps(factor));
 }
 
-AVX2_INLINE __m256i encode_bf16(__m256i x, struct factor by)
+static inline __m256i encode_bf16(__m256i x, float factor, bool divide)
 {
 	__m256i magnitude = _mm256_and_si256(x, _mm256_set1_epi16(0x7fff));
-	__m256i even = encode(times(avx2_even(magnitude), by));
-	__m256i odd = encode(times(avx2_odd(magnitude), by));
+	__m256i even = encode(scaled(avx2_even(magnitude), factor, divide));
+	__m256i odd = encode(scaled(avx2_odd(magnitude), factor, divide));
 
 	return _mm256_blend_epi16(even, _mm256_slli_epi32(odd, 16), 0xaa);
 }
 
-AVX2_INLINE void encode_block_bf16(const uint16_t *x, uint8_t *codes, struct factor by)
+static inline void encode_block_bf16(const uint16_t *x, uint8_t *codes, float factor, bool divide)
 {
 	__m256i low, high, code, sign;
 	unsigned i;
 
 #pragma GCC unroll 4
 	for (i = 0; i < K_BLOCK; i += 32) {
+		_mm_prefetch((const char *)(x + BLOCKS * K_BLOCK + i), _MM_HINT_T0); /* next amax */
 		low = avx2_load(x + i);
 		high = avx2_load(x + i + 16);
-		code = _mm256_packus_epi16(encode_bf16(low, by), encode_bf16(high, by));
+		code = _mm256_packus_epi16(encode_bf16(low, factor, divide),
+					   encode_bf16(high, factor, divide));
 		sign = _mm256_and_si256(_mm256_packs_epi16(low, high),
 					_mm256_set1_epi8((char)0x80));
 		avx2_store(codes + i, _mm256_permute4x64_epi64(_mm256_or_si256(code, sign), 0xd8));
 	}
-}
-
-static inline __m256 scaled(__m256 magnitude, float factor, bool divide)
-{
-	return divide ? _mm256_div_ps(magnitude, _mm256_set1_ps(factor))
-		      : _mm256_mul_ps(magnitude, _mm256_set1_ps(factor));
 }
 
 static inline __m256i encode_f32(__m256i x, float factor, bool divide)
@@ -150,128 +144,52 @@ static inline uint32_t amax_f32(const float *x)
 	return accel_num_amax(ACCEL_NUM_AMAX_MIN, (uint32_t)_mm_cvtsi128_si32(half));
 }
 
-static bool is_among(const uint64_t mantissas[2], uint32_t amax)
+/* One whole block. Its amax was found earlier, so that the latency of that hides behind other blocks. */
+static inline void quant_block(const struct k_quant *quant, uint32_t row, uint32_t block,
+			       uint32_t amax)
 {
-	return mantissas[amax >> 22 & 1] >> (amax >> 16 & 63) & 1;
-}
+	const void *x = k_at(quant->x, quant->x_stride, row);
+	size_t first = (size_t)block * K_BLOCK;
+	uint8_t *codes = (uint8_t *)k_at_mut(quant->codes, quant->codes_stride, row) + first;
+	uint32_t scale = accel_num_scale((enum accel_num_rule)quant->rule, amax);
+	bool bf16 = quant->x_dtype == K_DTYPE_BF16;
+	float factor = accel_num_float(scale);
 
-/* What gives every bf16 up to amax the code that dividing by scale would. */
-static struct factor reciprocal(uint32_t amax, float scale)
-{
-	/* Of amax: where the next float after 1 / scale is right, the one before, and where none is. */
-	static const uint64_t after[2] = {UINT64_C(0x8006448002000010),
-					  UINT64_C(0x0d00000000202048)};
-	static const uint64_t before[2] = {UINT64_C(0x0000000801000400),
-					   UINT64_C(0x0000080000000000)};
-	static const uint64_t none[2] = {UINT64_C(0x0140004000000000),
-					 UINT64_C(0x0000000000051010)};
-	float high = 1.0f / scale;
-
-	if (amax == ACCEL_NUM_AMAX_MIN || is_among(none, amax))
-		return (struct factor){high, high * -__builtin_fmaf(high, scale, -1.0f), true};
-	high = accel_num_float(accel_num_bits(high) + is_among(after, amax) -
-			       is_among(before, amax));
-	return (struct factor){high, 0.0f, false};
-}
-
-/* What a whole block needs before it is encoded. */
-struct block {
-	uint32_t amax, scale;
-	struct factor by;
-};
-
-static struct factor factor_of(const struct k_quant *quant, uint32_t amax, uint32_t scale)
-{
-	float divisor = accel_num_float(scale);
-
-	if (quant->rule == K_QUANT_UE8M0)
-		return (struct factor){1.0f / divisor, 0.0f, false};
-	if (quant->rule == K_QUANT_MUL)
-		return (struct factor){448.0f / accel_num_float(amax), 0.0f, false};
-	if (quant->x_dtype == K_DTYPE_BF16)
-		return reciprocal(amax, divisor);
-	return (struct factor){divisor, 0.0f, false};
-}
-
-static void measure(const struct k_quant *quant, const void *x, uint32_t count, struct block *block)
-{
-	uint32_t i;
-
-	if (quant->x_dtype == K_DTYPE_BF16)
-		for (i = 0; i < count; i++)
-			block[i].amax = amax_bf16((const uint16_t *)x + (size_t)i * K_BLOCK);
+	if (amax >= ACCEL_NUM_F32_INF) {
+		k_ref_quant_block(quant, row, block);
+		return;
+	}
+	k_store_u32(k_at_mut(quant->scales, quant->scales_stride, row), block, scale);
+	if (quant->rule == K_QUANT_DIV && !(bf16 && product_is_exact(amax))) {
+		if (bf16)
+			encode_block_bf16((const uint16_t *)x + first, codes, factor, true);
+		else
+			encode_block_f32((const float *)x + first, codes, factor, true);
+		return;
+	}
+	factor = quant->rule == K_QUANT_UE8M0 ? 1.0f / factor : 448.0f / accel_num_float(amax);
+	if (bf16)
+		encode_block_bf16((const uint16_t *)x + first, codes, factor, false);
 	else
-		for (i = 0; i < count; i++)
-			block[i].amax = amax_f32((const float *)x + (size_t)i * K_BLOCK);
-	for (i = 0; i < count; i++) {
-		block[i].scale = accel_num_scale((enum accel_num_rule)quant->rule, block[i].amax);
-		block[i].by = factor_of(quant, block[i].amax, block[i].scale);
-	}
+		encode_block_f32((const float *)x + first, codes, factor, false);
 }
 
-/* A peer may have read the codes that were there: its copy of the line is asked back early. */
-AVX2_INLINE void fetch_to_write(uint8_t *at)
-{
-	__asm__ volatile("prefetchw %0" : : "m"(*at));
-}
-
-static __attribute__((noinline)) void encode_block_exact(const uint16_t *x, uint8_t *codes,
-							 struct factor by)
-{
-	encode_block_bf16(x, codes, by);
-}
-
-static void encode_blocks_bf16(const uint16_t *x, uint8_t *codes, uint32_t count,
-			       const struct block *block)
-{
-	for (uint32_t i = 0; i < count; i++, x += K_BLOCK, codes += K_BLOCK) {
-		fetch_to_write(codes + FETCH_BYTES);
-		fetch_to_write(codes + FETCH_BYTES + 64);
-		if (block[i].by.exact)
-			encode_block_exact(x, codes, block[i].by);
-		else
-			encode_block_bf16(x, codes, (struct factor){block[i].by.high, 0.0f, false});
-	}
-}
-
-static void encode_blocks_f32(const float *x, uint8_t *codes, uint32_t count,
-			      const struct block *block, bool divide)
-{
-	for (uint32_t i = 0; i < count; i++, x += K_BLOCK, codes += K_BLOCK) {
-		if (divide)
-			encode_block_f32(x, codes, block[i].by.high, true);
-		else
-			encode_block_f32(x, codes, block[i].by.high, false);
-	}
-}
-
-/* Blocks are measured some time before they are encoded, so that the latency of that hides behind others. */
 static void quant_row(const struct k_quant *quant, uint32_t row)
 {
-	size_t element_bytes = quant->x_dtype == K_DTYPE_BF16 ? 2 : 4;
-	uint8_t *codes = k_at_mut(quant->codes, quant->codes_stride, row);
-	void *scales = k_at_mut(quant->scales, quant->scales_stride, row);
-	uint32_t first, i, count, whole = quant->hidden / K_BLOCK;
-	struct block block[BLOCKS];
+	const void *x = k_at(quant->x, quant->x_stride, row);
+	uint32_t first, i, count, whole = quant->hidden / K_BLOCK, amax[BLOCKS];
 
 	for (first = 0; first < whole; first += count) {
-		size_t column = (size_t)first * K_BLOCK;
-		const void *x = (const char *)k_at(quant->x, quant->x_stride, row) +
-				column * element_bytes;
-
 		count = whole - first < BLOCKS ? whole - first : BLOCKS;
-		measure(quant, x, count, block);
-		if (quant->x_dtype == K_DTYPE_BF16)
-			encode_blocks_bf16(x, codes + column, count, block);
-		else
-			encode_blocks_f32(x, codes + column, count, block,
-					  quant->rule == K_QUANT_DIV);
 		for (i = 0; i < count; i++) {
-			k_store_u32(scales, first + i, block[i].scale);
-			/* Not finite, or so large that a reciprocal's low half would be subnormal. */
-			if (block[i].amax >= AMAX_FAST)
-				k_ref_quant_block(quant, row, first + i);
+			size_t column = (size_t)(first + i) * K_BLOCK;
+
+			amax[i] = quant->x_dtype == K_DTYPE_BF16
+					  ? amax_bf16((const uint16_t *)x + column)
+					  : amax_f32((const float *)x + column);
 		}
+		for (i = 0; i < count; i++)
+			quant_block(quant, row, first + i, amax[i]);
 	}
 	if (quant->hidden % K_BLOCK)
 		k_ref_quant_block(quant, row, whole);

@@ -99,7 +99,7 @@ TEST(quant, equals_ref_for_every_shape_rule_and_input)
 }
 
 /* Every mantissa an amax can have, with every bf16 not above it whose code is not plainly zero. */
-TEST(quant, equals_ref_for_every_bf16_under_every_amax_mantissa)
+static void each_bf16_up_to_amax(unsigned exponent, bool from_the_least)
 {
 	enum { EXPONENTS = 22, ROWS = EXPONENTS * 128 / 127 + 1 };
 	uint16_t *x = pattern(ROWS * 128 * sizeof(*x)), amax;
@@ -108,7 +108,7 @@ TEST(quant, equals_ref_for_every_bf16_under_every_amax_mantissa)
 	unsigned mantissa, i, next;
 
 	for (mantissa = 0; mantissa < 128; mantissa++) {
-		amax = (uint16_t)((100 + mantissa) << 7 | mantissa);
+		amax = (uint16_t)((exponent + (from_the_least ? mantissa : 0)) << 7 | mantissa);
 		for (i = 0, next = 0; i < ROWS * 128; i++) {
 			x[i] = i % 128 ? (uint16_t)(amax - next++ % (EXPONENTS * 128)) : amax;
 			x[i] |= (i & 1) << 15;
@@ -117,6 +117,14 @@ TEST(quant, equals_ref_for_every_bf16_under_every_amax_mantissa)
 			compare_with_ref(&quant, 1);
 	}
 	free(x);
+}
+
+TEST(quant, equals_ref_for_every_bf16_under_every_amax_mantissa)
+{
+	each_bf16_up_to_amax(100, true);
+	each_bf16_up_to_amax(114, false); /* above 1e-4, the least amax, for all mantissas */
+	each_bf16_up_to_amax(127, false);
+	each_bf16_up_to_amax(254, false);
 }
 
 TEST(quant, parts_give_the_same_bits)
