@@ -124,6 +124,7 @@ static int prepare(struct accel_ep *ep, uint32_t hidden, uint32_t topk, uint32_t
 		    sizeof(ep->incarnation))
 			return FAIL(-EIO, "no random number for the incarnation");
 	while (ep->incarnation < ACCEL_INCARNATION_MIN);
+	ep->incarnation &= ~(uint64_t)ACCEL_ADMITS_LEFT;
 	return accel_ep_layout_init(&ep->layout, ep->group->rank, ep->group->world, &ep->shape,
 				    ep->local.output_rows, tables);
 }

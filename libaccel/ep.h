@@ -276,6 +276,15 @@ static inline bool accel_ep_mask_begun(const struct accel_ep *ep, int rank)
 	return atomic_load_explicit(&ep->masked[rank], memory_order_acquire) != 0;
 }
 
+static inline int accel_ep_masks_begun(const struct accel_ep *ep)
+{
+	int count = 0;
+
+	for (int p = 0; p < ep->group->world; p++)
+		count += accel_ep_mask_begun(ep, p);
+	return count;
+}
+
 static inline bool accel_ep_is_masked(const struct accel_ep *ep, int rank)
 {
 	return atomic_load_explicit(&ep->masked[rank], memory_order_acquire) & ACCEL_MASK_FENCED;

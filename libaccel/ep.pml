@@ -70,8 +70,8 @@
 #define COMBINE 1
 
 #define NOBODY 0
-#define LEFT 1
-#define INCARNATION(process) ((process) + 2)
+#define INCARNATION(process) (2 * ((process) + 1))
+#define LEFT(incarnation) ((incarnation) | 1)
 
 #define OTHER 255 /* what a caller writes that has its memory back */
 
@@ -103,6 +103,7 @@ memory_t memory[PROCESSES];
 byte begun[PROCESSES], fenced[PROCESSES];
 byte combined[PROCESSES * LANES];
 byte running[PROCESSES]; /* lanes that have not ended */
+byte lent[PROCESSES];	 /* lanes whose x has been handed to dispatch, and y not yet to combine */
 byte joined;		 /* processes that have been through join() */
 bit dead;		 /* LATE was killed */
 bit delayed;		 /* BAD_NO_FENCE_OWNER: the store that masks LATE is not out yet */
@@ -129,10 +130,12 @@ hidden byte torn_record, torn_row, torn_sum, wrong_signal, missed_signal;
 
 /* Does rank p let this very process read? With a flag for the incarnation, any that has its rank. */
 #ifdef BAD_UNMASK_SAME_INCARNATION
-#define ADMITS_ME(p) (board[PEER(p)].admits[rank] > LEFT)
+#define ADMITS_ME(p) (board[PEER(p)].admits[rank] > 1 && !(board[PEER(p)].admits[rank] & 1))
 #else
 #define ADMITS_ME(p) (board[PEER(p)].admits[rank] == INCARNATION(me))
 #endif
+
+#define LEFT_ME(p) (board[PEER(p)].admits[rank] == LEFT(INCARNATION(me)))
 
 #ifdef BAD_ROUND_UNCHECKED
 #define SIGNALLED(p, way) (THEIR_LINE(p, way).round != 0)
@@ -232,8 +235,8 @@ inline stale()
 	EACH(UNMASKED, skip,
 		if
 		:: ADMITS_ME(p)
-		:: !ADMITS_ME(p) && board[PEER(p)].admits[rank] == LEFT -> mask(p)
-		:: !ADMITS_ME(p) && board[PEER(p)].admits[rank] != LEFT -> goto leave /* -ESTALE */
+		:: !ADMITS_ME(p) && LEFT_ME(p) -> mask(p)
+		:: !ADMITS_ME(p) && !LEFT_ME(p) -> goto leave /* -ESTALE */
 		fi)
 }
 
@@ -267,13 +270,20 @@ inline goodbye()
 		:: IS_READ_BY(p) && TIMES_OUT(p) ->
 #ifndef BAD_GOODBYE_UNFENCED
 			if
-			:: IS_READ_BY(p) -> board[me].admits[p] = LEFT
+			:: IS_READ_BY(p) -> board[me].admits[p] = LEFT(board[me].admits[p])
 			:: else
 			fi
 #else
 			skip
 #endif
-		fi)
+		fi);
+#ifndef BAD_X_UNFENCED
+	/* Of a round that is open nobody says that it has read x. */
+	if
+	:: lent[me] -> EACH(UNMASKED, skip, board[me].admits[p] = LEFT(board[me].admits[p]))
+	:: else
+	fi
+#endif
 }
 
 /* ---- ep_wait.c ---- */
@@ -301,7 +311,7 @@ inline take(q, way)
 /* All that a look at rank q, or waiting for it, can come to. */
 #define LOOK(q, way) \
 	:: WAITED(q) && SIGNALLED(q, way) -> take(q, way) \
-	:: WAITED(q) && !ADMITS_ME(q) && board[PEER(q)].admits[rank] != LEFT -> goto leave /* -ESTALE */ \
+	:: WAITED(q) && !ADMITS_ME(q) && !LEFT_ME(q) -> goto leave /* -ESTALE */ \
 	:: WAITED(q) && board[PEER(q)].left -> \
 		if \
 		:: SIGNALLED(q, way) -> take(q, way) \
@@ -360,6 +370,7 @@ inline write_y(h)
 
 inline dispatch_begin()
 {
+	lent[me]++;
 #ifdef BAD_SIGNAL_BEFORE_ROWS
 	round++;
 	tell(DISPATCH);
@@ -383,7 +394,7 @@ inline dispatch_end()
 	CHECK_AFTER();
 	atomic {
 		CHECK(torn_record, torn & ~begun[me]);
-		CHECK(wrong_signal, wrong & ~begun[me]);
+		CHECK(wrong_signal, wrong);
 		wrong = 0
 	}
 }
@@ -407,7 +418,8 @@ inline combine_begin()
 	atomic {
 		CHECK(torn_row, torn & ~begun[me]);
 		torn = 0;
-		combined[me * LANES + lane] = round
+		combined[me * LANES + lane] = round;
+		lent[me]--
 	};
 	tell(COMBINE)
 }
@@ -505,17 +517,17 @@ leave:
 		fi
 	};
 	goodbye();
-	/* Its y is the caller's again; x of a round that it left open is not: goodbye waits for readers of y alone. */
+	/* x and y are the caller's again. */
 	atomic {
 		for (p : 0 .. LANES * RANKS - 1) {
 			memory[me].y[p].half[0] = OTHER;
 			memory[me].y[p].half[1] = OTHER
 		}
-		p = NONE;
-#ifdef BAD_X_REUSED_AFTER_LEAVING
-		memory[me].x[0].half[0] = OTHER;
-		memory[me].x[0].half[1] = OTHER
-#endif
+		for (p : 0 .. LANES - 1) {
+			memory[me].x[p].half[0] = OTHER;
+			memory[me].x[p].half[1] = OTHER
+		}
+		p = NONE
 	};
 done:
 	skip

@@ -313,15 +313,6 @@ static int sum_tokens(struct accel_ep *ep, uint32_t index, void *out, uint64_t o
 	return accel_ep_stale(ep, index, ACCEL_WAY_COMBINE);
 }
 
-static int masks_begun(const struct accel_ep *ep)
-{
-	int count = 0;
-
-	for (int p = 0; p < ep->group->world; p++)
-		count += accel_ep_mask_begun(ep, p);
-	return count;
-}
-
 /*
  * A rank that another thread masks during the sum may leave and reuse its rows: then the sum is
  * made again, without it.
@@ -331,10 +322,10 @@ static int sum_settled(struct accel_ep *ep, uint32_t index, void *out, uint64_t 
 	int masks, rc;
 
 	do {
-		masks = masks_begun(ep);
+		masks = accel_ep_masks_begun(ep);
 		rc = sum_tokens(ep, index, out, out_stride);
 		accel_fence();
-	} while (!rc && masks_begun(ep) != masks);
+	} while (!rc && accel_ep_masks_begun(ep) != masks);
 	return rc;
 }
 

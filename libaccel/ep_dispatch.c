@@ -527,7 +527,7 @@ static int list_all(struct accel_ep *ep, uint32_t index)
 		int rc;
 
 		lane->rank_offset[p] = n;
-		if (accel_ep_is_masked(ep, p)) {
+		if (accel_ep_mask_begun(ep, p)) {
 			lane->recv.missing[p / 64] |= UINT64_C(1) << p % 64;
 			continue;
 		}
@@ -538,6 +538,8 @@ static int list_all(struct accel_ep *ep, uint32_t index)
 
 			if (stale)
 				return stale;
+			if (accel_ep_mask_begun(ep, p))
+				return 0; /* all is listed again */
 			return accel_fail(
 				&ep->obj, rc, &where,
 				"rank %d sent a record out of range; mask it and call again", p);
@@ -547,6 +549,19 @@ static int list_all(struct accel_ep *ep, uint32_t index)
 	lane->rank_offset[ep->group->world] = n;
 	list_entries(ep, lane, n);
 	return accel_ep_stale(ep, index, ACCEL_WAY_DISPATCH);
+}
+
+/* A rank that is masked meanwhile, by another thread or because it left, may reuse what was listed. */
+static int list_settled(struct accel_ep *ep, uint32_t index)
+{
+	int masks, rc;
+
+	do {
+		masks = accel_ep_masks_begun(ep);
+		rc = list_all(ep, index);
+		accel_fence();
+	} while (!rc && accel_ep_masks_begun(ep) != masks);
+	return rc;
 }
 
 static int check_recv(struct accel_ep *ep, const struct accel_ep_recv *recv)
@@ -571,7 +586,7 @@ int accel_ep_dispatch_end(struct accel_ep *ep, uint32_t index, int64_t timeout_n
 		return rc;
 	rc = accel_ep_gather(ep, index, ACCEL_WAY_DISPATCH, timeout_ns, arrived);
 	if (!rc)
-		rc = list_all(ep, index);
+		rc = list_settled(ep, index);
 	if (rc)
 		return rc;
 	accel_ep_lend(lane, ACCEL_LENT_Y,

@@ -53,7 +53,7 @@ struct board_head {
 };
 
 struct board_peer {
-	/* The incarnation of the peer that may read here, else ACCEL_ADMITS_NONE or _LEFT. */
+	/* The incarnation of the peer that may read here, + ACCEL_ADMITS_LEFT, or ACCEL_ADMITS_NONE. */
 	_Atomic uint64_t admits;
 	_Atomic uint32_t asleep; /* threads of the owner that sleep until the peer signals */
 	uint32_t pad[13];
@@ -161,8 +161,9 @@ static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uin
 				  "rank %d's window cannot be mapped", peer);
 	board = (struct board_head *)window->addr;
 	if (window->bytes < accel_board_bytes(t->world, t->lanes) || board->magic != BOARD_MAGIC ||
-	    incarnation < ACCEL_INCARNATION_MIN || board->incarnation != incarnation ||
-	    board->world != (uint32_t)t->world || board->lanes != t->lanes) {
+	    incarnation < ACCEL_INCARNATION_MIN || incarnation % 2 ||
+	    board->incarnation != incarnation || board->world != (uint32_t)t->world ||
+	    board->lanes != t->lanes) {
 		accel_region_put(window);
 		return accel_fail(NULL, -EPROTO, &where,
 				  "rank %d's window does not begin with the board it announced",
@@ -242,6 +243,11 @@ static void sleep_on(struct accel_transport *t, int peer, const _Atomic uint32_t
 }
 
 /* What the peer's board says to this rank. */
+static uint64_t own_admits(const struct accel_transport *t, int peer)
+{
+	return accel_load_acquire_64(&board_peer(t->board, t->lanes, peer)->admits);
+}
+
 static uint64_t admits(const struct accel_transport *t, int peer)
 {
 	return accel_load_acquire_64(&board_peer(t->peer[peer].board, t->lanes, t->rank)->admits);
@@ -263,7 +269,7 @@ static int look(struct accel_transport *t, int peer, const struct board_line *li
 		return 1;
 	}
 	admitted = admits(t, peer);
-	if (admitted != t->ep->incarnation && admitted != ACCEL_ADMITS_LEFT)
+	if (admitted != t->ep->incarnation && admitted != t->ep->incarnation + ACCEL_ADMITS_LEFT)
 		return -ESTALE;
 	if (!left)
 		return 0;
@@ -286,7 +292,7 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 		admitted = admits(t, peer);
 		if (admitted == t->ep->incarnation)
 			return 0;
-		return admitted == ACCEL_ADMITS_LEFT ? -ESHUTDOWN : -ESTALE;
+		return admitted == t->ep->incarnation + ACCEL_ADMITS_LEFT ? -ESHUTDOWN : -ESTALE;
 	}
 	line = board_line(board, t->lanes, t->rank, lane, way);
 	rc = look(t, peer, line, lane, round, signal);
@@ -306,13 +312,19 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 	return said ? said : rc;
 }
 
-/* Is there a peer that may still be reading what this rank handed to combine? */
+/* A peer that is neither this rank nor masked nor away. */
+static bool is_met(const struct accel_transport *t, int peer)
+{
+	return peer != t->rank && t->peer[peer].board && !accel_load_acquire(&t->peer[peer].closed);
+}
+
+/* May a peer still be reading what this rank handed to combine? */
 static bool is_read_by(struct accel_transport *t, int peer)
 {
 	struct board_head *board = t->peer[peer].board;
 
-	if (peer == t->rank || !board || accel_load_acquire(&t->peer[peer].closed) ||
-	    accel_load_acquire(&board->left) || admits(t, peer) != t->ep->incarnation)
+	if (!is_met(t, peer) || accel_load_acquire(&board->left) ||
+	    admits(t, peer) != t->ep->incarnation)
 		return false;
 	for (uint32_t lane = 0; lane < t->lanes; lane++) {
 		uint32_t sent = (uint32_t)t->ep->lane[lane].combined;
@@ -323,9 +335,19 @@ static bool is_read_by(struct accel_transport *t, int peer)
 	return false;
 }
 
-static void fence_off(struct accel_transport *t, int peer, uint64_t why)
+/* Has this rank handed out rows of a round of which nobody can say any more that they were read? */
+static bool is_round_open(const struct accel_transport *t)
 {
-	accel_store_release_64(&board_peer(t->board, t->lanes, peer)->admits, why);
+	for (uint32_t lane = 0; lane < t->lanes; lane++)
+		if (t->ep->lane[lane].phase == ACCEL_LANE_DISPATCHING ||
+		    t->ep->lane[lane].phase == ACCEL_LANE_RECEIVED)
+			return true;
+	return false;
+}
+
+static void fence_off(struct accel_transport *t, int peer, uint64_t admitted)
+{
+	accel_store_release_64(&board_peer(t->board, t->lanes, peer)->admits, admitted);
 	accel_fence();
 	accel_store_release(&t->peer[peer].closed, 1);
 }
@@ -336,7 +358,7 @@ static void say_goodbye(struct accel_transport *t)
 
 	accel_store_release(&t->board->left, 1);
 	for (int p = 0; p < t->world; p++) {
-		if (p == t->rank || !t->peer[p].board || accel_load_acquire(&t->peer[p].closed))
+		if (!is_met(t, p))
 			continue;
 		for (uint32_t i = 0; i < t->lanes * ACCEL_WAYS; i++)
 			wake(t, p,
@@ -347,8 +369,8 @@ static void say_goodbye(struct accel_transport *t)
 		while (is_read_by(t, p) && accel_now_ns() < deadline)
 			accel_futex_wait(&t->peer[p].board->left, 0, GOODBYE_SLICE_NS);
 		/* Too slow: what it reads from now on may be anything, and it must know. */
-		if (is_read_by(t, p))
-			fence_off(t, p, ACCEL_ADMITS_LEFT);
+		if (is_read_by(t, p) || (is_met(t, p) && is_round_open(t)))
+			fence_off(t, p, own_admits(t, p) + ACCEL_ADMITS_LEFT);
 	}
 }
 

@@ -31,7 +31,8 @@ enum accel_way {
 
 /* Whom an owner lets read its memory: one incarnation of the peer, or nobody and why. */
 #define ACCEL_ADMITS_NONE 0 /* masked, or not met yet */
-#define ACCEL_ADMITS_LEFT 1 /* the owner left, and the peer did not end its reading in time */
+/* Added to an incarnation, which is even: the owner left, and did not wait for it to end its reading. */
+#define ACCEL_ADMITS_LEFT 1
 #define ACCEL_INCARNATION_MIN 2
 
 /*

@@ -106,7 +106,7 @@ static void lie_once(struct side *s, enum accel_way way)
 		break;
 	case 1:
 		admits = (const uint64_t[]){s->admitted, s->admitted, ACCEL_ADMITS_NONE,
-					    ACCEL_ADMITS_LEFT};
+					    s->admitted + ACCEL_ADMITS_LEFT};
 		atomic_store(board_admits(s->ep, VICTIM), admits[tap_random_below(&s->random, 4)]);
 		break;
 	case 2:

@@ -97,7 +97,7 @@ unsafe GOODBYE_UNFENCED torn_sum ep.pml "$two"
 unsafe LEFT_LOADED_LATE missed_signal ep.pml "$two"
 unsafe UNMASK_SAME_INCARNATION torn_sum ep.pml "$two -DJOIN"
 unsafe UNMASK_SAME_INCARNATION wrong_signal ep.pml "$two -DJOIN"
-unsafe X_REUSED_AFTER_LEAVING torn_row ep.pml "$two -DQUITS"
+unsafe X_UNFENCED torn_row ep.pml "$two -DQUITS"
 unsafe PLAIN_STORE deadlock order.pml ''
 unsafe ASLEEP_FLAG deadlock order.pml ''
 unsafe SLEEP_UNCHECKED deadlock order.pml ''

@@ -440,8 +440,9 @@ int accel_ep_combine(struct accel_ep *ep, uint32_t lane, const struct accel_ep_r
  * accel_ep_mask - go on without a rank
  * @rank: not this one
  * It is told, fenced off, and never touched again; rounds that wait for it complete, and combine says
- * which tokens lack a part. The masked rank, should it live, gets -ESTALE naming this rank. Masking
- * again is harmless.
+ * which tokens lack a part. The masked rank, should it live, gets -ESTALE naming this rank, on the lanes
+ * that wait for it: it should abort the context, so that its other lanes do not wait for a timeout.
+ * Masking again is harmless.
  * Context: any thread, also while another waits in a lane of @ep.
  * Return: 0; -EINVAL; -ENOENT no such rank.
  */
