@@ -365,8 +365,8 @@ struct accel_ep_output {
 	size_t size;
 	void *y; /* [rows_max,H] bf16, dense, reached by peers without a copy */
 	/*
-	 * the option output_rows; else RANK: R x tokens_max; EXPERT: x min(K, local experts), so that a round with duplicate ids or
-	 * padding may need a buffer of the caller's
+	 * the option output_rows; else RANK: R x tokens_max; EXPERT: x min(K, local experts), so that a
+	 * round with duplicate ids or padding may need a buffer of the caller's
 	 */
 	uint64_t rows_max;
 };
