@@ -397,6 +397,7 @@ TEST(store_of_joins, is_no_store_of_a_new_group)
 	struct gathering *g[2] = {joining_new(), gathering_new(4)};
 
 	g[1]->port = g[0]->port;
+	free((char *)g[1]->name);
 	g[1]->name = strdup(g[0]->name);
 	meet_threads(8, take_part_in_either, g);
 	check_joined(g[0]);
