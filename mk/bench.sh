@@ -61,8 +61,8 @@ ffn accel-perf ffn --rows 1,4,16,64
 PLAN
 	"$BUILD/bin/accel-perf" ep --help | grep -q -e '--skew' || return 0
 	cat <<'PLAN'
-r2-skew accel-perf ep --tokens 128 --runs 1 --combine rank --skew 0.05
-r8-skew accel-perf ep --ranks 8 --tokens 128 --runs 1 --combine rank --skew 0.05
+r2-skew accel-perf ep --tokens 128 --runs 1 --combine rank --skew 1
+r8-skew accel-perf ep --ranks 8 --tokens 128 --runs 1 --combine rank --skew 1
 PLAN
 }
 

@@ -95,12 +95,13 @@ static const struct comparison {
 	 {{TWO, 8, UINT32_MAX, 1.15}}},
 	{"quantise", PERF_QUANT, PERF_FLOOR, NOTHING, MADE_FP8, MADE_FP8, {{TWO, 128, 128, 10.0}}},
 
+	/* In FP8 most of an echo is the expert's decoding, which all pay alike: shown, without a bar. */
 	{"echo_in_place_to_mpi",
 	 PERF_ECHO,
 	 PERF_IN_PLACE,
 	 PACKAGED,
 	 PLAIN,
-	 PLAIN,
+	 BF16,
 	 {{TWO, 128, 128, 1 / 2.5}, {TWO, 4096, 4096, 1 / 2.5}}},
 	{"dispatch_landed_to_mpi",
 	 PERF_DISPATCH,
