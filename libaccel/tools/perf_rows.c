@@ -111,8 +111,11 @@ void perf_identity(const struct perf_case *c, const struct k_ops *ops, const voi
 		.y_stride = perf_wide_bytes(c),
 	};
 
+	const struct k_rows rows = {
+		.rows = 1, .row_bytes = perf_wide_bytes(c), .src = row, .dst = y};
+
 	if (c->rows == PERF_ROWS_BF16)
-		memcpy(y, row, perf_wide_bytes(c));
+		ops->rows(&rows, 0, 1);
 	else
 		ops->dequant(&dequant, 0, 1);
 }
