@@ -31,6 +31,7 @@ enum {
 	K_TOPK_MAX = 64,      /* experts a token may choose */
 	K_EXPERTS_MAX = 4096, /* experts a gate may score */
 	K_BLOCK = 128,	      /* elements under one scale, rows and weights alike */
+	K_SKEW_MAX = 10,      /* of made-up routing */
 };
 
 enum k_dtype {
@@ -200,6 +201,28 @@ const struct k_ops *k_ops_get(const char *name);
 
 /** k_ops_next - iterate over the back ends this machine can run; NULL starts, NULL ends */
 const struct k_ops *k_ops_next(const struct k_ops *ops);
+
+/* ---- made-up routing, for whoever measures or tries a layer ---- */
+
+/**
+ * k_skew_bias - draw how much more often each expert is to be chosen than others: offsets of logits
+ * @skew: 0..K_SKEW_MAX; 0: all alike; 1: as uneven as R1's layers are: of 256 experts in 8
+ *        groups, top-8 of 4 groups, the hottest takes 2.4 % of all choices in half of the draws,
+ *        4.3 % or more in a tenth, and 1.1 to 6 % in all; others: offsets so many times as far apart
+ * @seed: of the draw; R1's layers differ as draws do
+ * @bias: [E]
+ * Source: docs/SOURCES.md "how uneven routing is".
+ */
+void k_skew_bias(double skew, uint64_t seed, uint32_t experts, float *bias);
+
+/**
+ * k_skew_logits - a gate's logits out of a seed: each the sum of four evenly distributed numbers, deviation
+ * 1, so that no expert is out of reach; plus the offsets
+ * @bias:   [E], or NULL: none
+ * @logits: [T,E], for struct k_gate, which chooses by the model's rules
+ */
+void k_skew_logits(const float *bias, uint64_t seed, uint32_t tokens, uint32_t experts,
+		   float *logits);
 
 #ifdef __cplusplus
 }

@@ -53,6 +53,7 @@ struct perf_case {
 	unsigned ops, methods; /* bit masks */
 	unsigned samples;
 	uint64_t seed;
+	double skew; /* of k_skew_bias() */
 	bool huge;
 	const struct perf_peers *peers; /* NULL: there are none */
 	unsigned peer_seconds_max;	/* that all samples of a peer may take, or it is left out */

@@ -78,6 +78,7 @@ static void add_case(struct plan *plan, uint32_t tokens, enum perf_rows rows, bo
 		.peer_seconds_max = PEER_SECONDS_MAX,
 		.samples = o->samples ? o->samples : perf_samples_of(tokens),
 		.seed = o->seed,
+		.skew = o->skew,
 		.huge = o->huge,
 	};
 }
@@ -189,6 +190,7 @@ static void take_result(struct plan *plan, unsigned run, unsigned index, struct 
 		.topk = c->topk,
 		.samples = c->samples,
 		.routing_seed = c->seed,
+		.skew = c->skew,
 		.verified = true, /* or its rank would have failed */
 	};
 
@@ -391,9 +393,9 @@ static void print_setting(const struct plan *plan)
 
 	perf_report_print_host();
 	printf("%u ranks, hidden %u, %u experts in %u groups, top-%u of %u groups, seed %" PRIu64
-	       ", %s pages\n",
+	       ", skew %g, %s pages\n",
 	       o->ranks, o->hidden, o->experts, o->groups, o->topk, o->groups_kept, o->seed,
-	       o->huge ? "2 MiB" : "base");
+	       o->skew, o->huge ? "2 MiB" : "base");
 	if (plan->peers)
 		printf("%s %s, %s\n", plan->peers->software, plan->peers->version,
 		       plan->peers->settings);

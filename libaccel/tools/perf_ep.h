@@ -20,6 +20,7 @@ struct perf_ep_opts {
 	uint32_t samples; /* 0: by tokens */
 	uint32_t runs;
 	uint64_t seed;
+	double skew;
 	unsigned receive; /* bits: enum perf_method */
 	unsigned rows;	  /* bits: enum perf_rows */
 	bool by_rank, by_expert, huge;

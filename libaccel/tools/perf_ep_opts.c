@@ -10,6 +10,7 @@
 #include <accel/accel_ep.h>
 #include <errno.h>
 #include <getopt.h>
+#include <kernels.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ static const char usage[] =
 	"  --samples N         of each method (200 to 32 tokens, 50 to 512, 11 above)\n"
 	"  --runs N            the whole measurement; a bar holds if met in two of three (3)\n"
 	"  --seed N            of rows and routing (1)\n"
+	"  --skew X            how uneven the routing is: 0 not, 1 as R1's layers (0)\n"
 	"  --huge              2 MiB pages for every method (needs reserved ones)\n"
 	"  --quick             one run of 16 samples, 8 and 128 tokens: a look, no bars\n"
 	"  --json FILE         the results as a JSON document\n"
@@ -68,6 +70,16 @@ static int count_parse(const char *name, const char *text, uint32_t max, uint32_
 	if (!number_parse(text, max, &value) || !value)
 		return refuse("--%s %s: not a number from 1 to %u", name, text, max);
 	*count = (uint32_t)value;
+	return -1;
+}
+
+static int skew_parse(const char *text, double *skew)
+{
+	char *end;
+
+	*skew = strtod(text, &end);
+	if (*text < '0' || *text > '9' || *end || !(*skew <= K_SKEW_MAX))
+		return refuse("--skew %s: not a number from 0 to %d", text, K_SKEW_MAX);
 	return -1;
 }
 
@@ -138,6 +150,8 @@ static int option_apply(const char *name, char *text, struct perf_ep_opts *opts)
 		return number_parse(text, UINT64_MAX, &opts->seed)
 			       ? -1
 			       : refuse("--seed %s: not a number", text);
+	if (!strcmp(name, "skew"))
+		return skew_parse(text, &opts->skew);
 	if (!strcmp(name, "receive")) {
 		rc = choice_parse(name, text, "in_place", "landed", &opts->receive);
 	} else if (!strcmp(name, "dtype")) {
@@ -181,8 +195,9 @@ int perf_ep_opts_parse(int argc, char **argv, struct perf_ep_opts *opts)
 		{"dtype", 1, NULL, 0},	     {"combine", 1, NULL, 0}, {"hidden", 1, NULL, 0},
 		{"experts", 1, NULL, 0},     {"topk", 1, NULL, 0},    {"groups", 1, NULL, 0},
 		{"topk-groups", 1, NULL, 0}, {"samples", 1, NULL, 0}, {"runs", 1, NULL, 0},
-		{"seed", 1, NULL, 0},	     {"huge", 0, NULL, 0},    {"quick", 0, NULL, 0},
-		{"json", 1, NULL, 0},	     {"help", 0, NULL, 'h'},  {NULL, 0, NULL, 0},
+		{"seed", 1, NULL, 0},	     {"skew", 1, NULL, 0},    {"huge", 0, NULL, 0},
+		{"quick", 0, NULL, 0},	     {"json", 1, NULL, 0},    {"help", 0, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	int c, at = 0, rc = -1;
 

@@ -141,7 +141,7 @@ static json_t *result(const struct perf_result *r)
 	json_object_set_new(object, "rows_m",
 			    r->rows_m ? json_integer((json_int_t)r->rows_m) : json_null());
 	if (r->experts) {
-		json_object_set_new(object, "skew", json_real(0.0));
+		json_object_set_new(object, "skew", json_real(r->skew));
 		json_object_set_new(object, "routing_seed",
 				    json_integer((json_int_t)r->routing_seed));
 	}

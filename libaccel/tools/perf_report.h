@@ -31,6 +31,7 @@ struct perf_result {
 	char transport[32], settings[160];
 	uint32_t ranks, tokens, hidden, experts, topk, intermediate, rows_m, samples;
 	uint64_t routing_seed;
+	double skew; /* of the routing */
 	struct perf_times ns;
 	int64_t per_rank_median_ns[PERF_RANKS_MAX];
 	uint64_t rows, payload_bytes, macs;

@@ -33,7 +33,7 @@ void perf_row_make(const struct perf_case *c, int rank, uint32_t token, int tag,
 int perf_routing_make(const struct perf_case *c, const struct k_ops *ops, int rank,
 		      unsigned routing, float *logits, int32_t *ids, float *weights)
 {
-	uint64_t state = mix(mix(c->seed + routing) + (uint64_t)rank);
+	float bias[ACCEL_EXPERTS_MAX];
 	const struct k_gate gate = {
 		.tokens = c->tokens,
 		.hidden = c->hidden,
@@ -48,10 +48,9 @@ int perf_routing_make(const struct perf_case *c, const struct k_ops *ops, int ra
 		.weights = weights,
 	};
 
-	for (uint64_t i = 0; i < (uint64_t)c->tokens * c->experts; i++) {
-		state = mix(state);
-		logits[i] = (float)(state >> 40) * 0x1p-22f - 2.0f;
-	}
+	k_skew_bias(c->skew, c->seed + routing, c->experts, bias);
+	k_skew_logits(bias, mix(mix(c->seed + routing) + (uint64_t)rank), c->tokens, c->experts,
+		      logits);
 	return ops->gate_topk(&gate, 0, 1);
 }
 

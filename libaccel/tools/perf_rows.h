@@ -20,8 +20,8 @@ enum {
 void perf_row_make(const struct perf_case *c, int rank, uint32_t token, int tag, uint16_t *row);
 
 /*
- * R1's choice of experts for random scores; ids and weights [T,K], logits [T,E] is scratch. 0,
- * -EINVAL.
+ * R1's choice of experts for random scores, as uneven as c->skew says; ids and weights [T,K],
+ * logits [T,E] is scratch. 0, -EINVAL.
  */
 int perf_routing_make(const struct perf_case *c, const struct k_ops *ops, int rank,
 		      unsigned routing, float *logits, int32_t *ids, float *weights);

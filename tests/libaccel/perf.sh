@@ -36,6 +36,9 @@ tap_ok 'ep: bad options are named' "$(
 	exits 2 'ranks 65: not a number' ep --ranks 65
 	exits 2 'samples -1: not a number' ep --samples -1
 	exits 2 'seed 1x: not a number' ep --seed 1x
+	exits 2 'skew hot: not a number' ep --skew hot
+	exits 2 'skew 11: not a number from 0 to 10' ep --skew 11
+	exits 2 'skew 1x: not a number' ep --skew 1x
 	exits 2 'neither: not in_place, landed or both' ep --receive neither
 	exits 2 'f64: not bf16, fp8 or both' ep --dtype f64
 	exits 2 'all: not rank, expert or both' ep --combine all
@@ -50,7 +53,7 @@ tap_ok 'ep: impossible shapes are explained' "$(
 {
 	tap_ok 'ep: a file that cannot be written' "$(
 		exits 3 'nowhere' ep $tiny --tokens 1 --json "$dir/nowhere/file")"
-	tap_ok 'ep: two ranks' "$(exits 0 '^PASS' ep $tiny --tokens 1,5 --json "$dir/two.json")"
+	tap_ok 'ep: two ranks' "$(exits 0 '^PASS' ep $tiny --tokens 1,5 --skew 1.5 --json "$dir/two.json")"
 	tap_ok 'ep: three ranks, one way' "$(
 		exits 0 '^PASS' ep $tiny --tokens 3 --ranks 3 --receive landed --dtype fp8 --combine expert \
 			--json "$dir/three.json")"
@@ -120,6 +123,7 @@ for path, world in zip(sys.argv[1:], (2, 3)):
         assert all(isinstance(v, int) for v in ns.values()), r
         assert 0 < ns["min"] <= ns["p10"] <= ns["median"] <= ns["p90"] <= ns["max"], r
         assert r["verified"] and r["ranks"] == world == len(r["per_rank_median_ns"]) and r["samples"] == 9, r
+        assert r["skew"] == (1.5 if world == 2 else 0), r
         assert r["work"]["rows"] > 0 and r["work"]["payload_bytes"] > 0, r
         moved = r["counters"]
         assert moved["bytes_staged"] == 0 and moved["bytes_wire"] == 0, r
