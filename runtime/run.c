@@ -8,155 +8,18 @@
 #include "run.h"
 
 #include <accel/accel.h>
-#include <accel_num.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "gather.h"
 #include "launch.h"
 #include "launch_mpi.h"
-#include "passes.h"
-#include "report.h"
+#include "run_state.h"
 #include "synthetic.h"
-#include "tensor_io.h"
 #include "verify.h"
-
-struct run {
-	const struct moe_run_opts *opts;
-	int rank, world;
-	unsigned threads;
-	uint32_t tokens_max, tokens_all;
-	struct moe_input input;
-	struct moe_placement placement;
-	struct moe_team *team;
-	struct moe_weights *weights;
-	struct accel_device *dev;
-	struct accel_group *group;
-	struct moe_rank layer; /* over the first exchange */
-	struct moe_passes passes;
-	struct moe_gather gather;
-	struct moe_record record;
-	uint8_t *mine;	  /* [layers, record.bytes] */
-	uint8_t *records; /* rank 0: [layers, world, record.bytes] */
-	uint16_t *hidden; /* [T,H] of this rank */
-	struct moe_check *checks;
-	const char *launcher; /* "local", "env", "pmix" */
-};
-
-static uint32_t tokens_of(const struct run *run, int rank)
-{
-	return (uint32_t)(run->input.rank_offsets[rank + 1] - run->input.rank_offsets[rank]);
-}
-
-/* ---- the tokens ---- */
-
-/*
- * Made-up hidden states: the sum of four uniform numbers from a counter, scaled to variance 1, the
- * same for any number of ranks.
- */
-static void make_hidden(uint64_t seed, uint64_t first, size_t count, uint16_t *hidden)
-{
-	for (size_t i = 0; i < count; i++) {
-		uint64_t z = (first + i + 1) * UINT64_C(0x9e3779b97f4a7c15) +
-			     seed * UINT64_C(0xd1342543de82ef95);
-		float sum;
-		uint32_t bits;
-
-		z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-		z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-		z ^= z >> 31;
-		sum = (float)((z & 0xffff) + (z >> 16 & 0xffff) + (z >> 32 & 0xffff) + (z >> 48)) -
-		      131070.0f;
-		sum *= 1.0f / 37837.0f; /* the deviation of that sum: 65536 / sqrt(3) */
-		memcpy(&bits, &sum, sizeof(bits));
-		hidden[i] = accel_num_f32_to_bf16(bits);
-	}
-}
-
-static int make_input(struct run *run, struct moe_error *err)
-{
-	const struct moe_run_opts *o = run->opts;
-	struct moe_input *in = &run->input;
-
-	in->rank_offsets = calloc((size_t)run->world + 1, sizeof(*in->rank_offsets));
-	if (!in->rank_offsets)
-		return moe_error_set(err, -ENOMEM, "no memory");
-	if (o->tokens_count > 1 && o->tokens_count != (uint32_t)run->world)
-		return moe_error_set(err, -EINVAL, "--tokens has %u numbers for %d ranks",
-				     o->tokens_count, run->world);
-	for (int r = 0; r < run->world; r++)
-		in->rank_offsets[r + 1] = in->rank_offsets[r] +
-					  o->tokens[o->tokens_count > 1 ? r : 0];
-	in->tokens = (uint32_t)in->rank_offsets[run->world];
-	in->hidden = malloc(((size_t)in->tokens + 1) * o->config.hidden * sizeof(*in->hidden));
-	if (!in->hidden)
-		return moe_error_set(err, -ENOMEM, "no memory for %u tokens", in->tokens);
-	make_hidden(o->seed, 0, (size_t)in->tokens * o->config.hidden, in->hidden);
-	return 0;
-}
-
-static int save_input(const struct run *run, struct moe_error *err)
-{
-	const struct moe_input *in = &run->input;
-	const struct moe_tensor tensors[] = {
-		{.name = "hidden_states",
-		 .dtype = MOE_DTYPE_BF16,
-		 .dims = 2,
-		 .shape = {in->tokens, run->opts->config.hidden}},
-		{.name = "rank_offsets",
-		 .dtype = MOE_DTYPE_I64,
-		 .dims = 1,
-		 .shape = {(uint64_t)run->world + 1}},
-	};
-	struct moe_safetensors_writer *writer;
-	int rc = moe_safetensors_create(run->opts->save_input, tensors, 2, NULL, 0, &writer, err);
-
-	if (rc)
-		return rc;
-	rc = moe_safetensors_write(writer, 0, 0, in->hidden,
-				   (size_t)in->tokens * run->opts->config.hidden * 2, err);
-	if (!rc)
-		rc = moe_safetensors_write(writer, 1, 0, in->rank_offsets,
-					   ((size_t)run->world + 1) * sizeof(int64_t), err);
-	if (!rc)
-		return moe_safetensors_finish(writer, err);
-	moe_safetensors_abandon(writer);
-	return rc;
-}
-
-static int take_input(struct run *run, struct moe_error *err)
-{
-	const struct moe_run_opts *o = run->opts;
-	int rc;
-
-	if (o->input)
-		rc = moe_input_read(o->input, &o->config, o->layer_count, (uint32_t)run->world,
-				    &run->input, err);
-	else
-		rc = make_input(run, err);
-	if (!rc && o->save_input && run->rank == 0)
-		rc = save_input(run, err);
-	if (rc)
-		return rc;
-	run->tokens_all = run->input.tokens;
-	for (int r = 0; r < run->world; r++)
-		if (tokens_of(run, r) > run->tokens_max)
-			run->tokens_max = tokens_of(run, r);
-	if (!run->tokens_max)
-		run->tokens_max = 1;
-	run->hidden = malloc((size_t)run->tokens_max * o->config.hidden * sizeof(*run->hidden));
-	if (!run->hidden)
-		return moe_error_set(err, -ENOMEM, "no memory for %u tokens", run->tokens_max);
-	memcpy(run->hidden,
-	       run->input.hidden + (size_t)run->input.rank_offsets[run->rank] * o->config.hidden,
-	       (size_t)tokens_of(run, run->rank) * o->config.hidden * sizeof(*run->hidden));
-	return 0;
-}
 
 /* ---- set-up ---- */
 
@@ -177,7 +40,7 @@ static void tell_loading(void *arg, uint64_t done, uint64_t total)
  * they are synthetic: a fresh page costs more than its contents, so the memory of experts that
  * nobody will ask for again is reused.
  */
-static int open_weights(struct run *run, struct moe_weights_opts *opts, unsigned sharers,
+static int open_weights(struct moe_run *run, struct moe_weights_opts *opts, unsigned sharers,
 			struct moe_weights **weights, struct moe_error *err)
 {
 	const struct moe_run_opts *o = run->opts;
@@ -195,7 +58,7 @@ static int open_weights(struct run *run, struct moe_weights_opts *opts, unsigned
 }
 
 /* This rank's experts; one layer's are kept, for the warm-up and then the timed pass. */
-static int open_mine(struct run *run, struct moe_error *err)
+static int open_mine(struct moe_run *run, struct moe_error *err)
 {
 	uint32_t count = moe_placement_count(&run->placement, (uint32_t)run->rank);
 	struct moe_weights_opts opts = {
@@ -215,7 +78,7 @@ static int allgather(void *arg, const void *mine, void *all, size_t bytes)
 	return mpi->allgather(NULL, mine, all, bytes);
 }
 
-static int meet(struct run *run, int port, struct moe_error *err)
+static int meet(struct moe_run *run, int port, struct moe_error *err)
 {
 	struct accel_group_opts opts = {.size = sizeof(opts), .timeout_ns = run->opts->timeout_ns};
 	int rc = accel_device_open("host", &run->dev);
@@ -236,7 +99,7 @@ static int meet(struct run *run, int port, struct moe_error *err)
 	return rc ? moe_error_accel(err, NULL, rc, NULL) : 0;
 }
 
-static int set_up(struct run *run, int port, struct moe_error *err)
+static int set_up(struct moe_run *run, int port, struct moe_error *err)
 {
 	const struct moe_run_opts *o = run->opts;
 	struct moe_layer_opts layer = {
@@ -254,7 +117,7 @@ static int set_up(struct run *run, int port, struct moe_error *err)
 		rc = moe_placement_init(&run->placement, o->config.experts, (uint32_t)run->world,
 					err);
 	if (!rc)
-		rc = take_input(run, err);
+		rc = moe_run_take_input(run, err);
 	if (!rc)
 		rc = open_mine(run, err);
 	if (!rc)
@@ -284,7 +147,7 @@ static int set_up(struct run *run, int port, struct moe_error *err)
 	return 0;
 }
 
-static void tear_down(struct run *run)
+static void tear_down(struct moe_run *run)
 {
 	moe_gather_fini(&run->gather);
 	moe_passes_fini(&run->passes);
@@ -302,10 +165,10 @@ static void tear_down(struct run *run)
 
 /* ---- the layers ---- */
 
-static void record_layer(struct run *run, uint32_t layer, const struct moe_pass_output *out)
+static void record_layer(struct moe_run *run, uint32_t layer, const struct moe_pass_output *out)
 {
 	const struct moe_config *c = &run->opts->config;
-	uint32_t tokens = tokens_of(run, run->rank);
+	uint32_t tokens = moe_run_tokens(run, run->rank);
 	uint8_t *record = run->mine + layer * run->record.bytes;
 	struct moe_record_head *head = (void *)record;
 	struct accel_ep_stats after = {.size = sizeof(after)};
@@ -345,7 +208,7 @@ static void record_layer(struct run *run, uint32_t layer, const struct moe_pass_
 	       (size_t)tokens * c->hidden * sizeof(uint16_t));
 }
 
-static int run_layer(struct run *run, uint32_t layer, struct moe_error *err)
+static int run_layer(struct moe_run *run, uint32_t layer, struct moe_error *err)
 {
 	const struct moe_run_opts *o = run->opts;
 	size_t choice = ((size_t)layer * run->input.tokens +
@@ -353,7 +216,7 @@ static int run_layer(struct run *run, uint32_t layer, struct moe_error *err)
 			o->config.topk;
 	const struct moe_pass_input in = {
 		.layer = layer,
-		.tokens = tokens_of(run, run->rank),
+		.tokens = moe_run_tokens(run, run->rank),
 		.hidden = run->hidden,
 		.ids = run->input.topk_ids ? run->input.topk_ids + choice : NULL,
 		.weights = run->input.topk_ids ? run->input.topk_weights + choice : NULL,
@@ -369,7 +232,7 @@ static int run_layer(struct run *run, uint32_t layer, struct moe_error *err)
 	return 0;
 }
 
-static int run_layers(struct run *run, struct moe_error *err)
+static int run_layers(struct moe_run *run, struct moe_error *err)
 {
 	const struct moe_run_opts *o = run->opts;
 
@@ -396,110 +259,7 @@ static int run_layers(struct run *run, struct moe_error *err)
 
 /* ---- rank 0 ---- */
 
-/* What carried the rows over the exchange whose results are written. */
-static const char *transport_of(const struct moe_run_opts *opts, int world)
-{
-	if (opts->exchanges[0] == MOE_EXCHANGE_NONE)
-		return "none";
-	if (moe_exchange_is_mpi(opts->exchanges[0]))
-		return opts->mpi->name;
-	return world > 1 ? "shm" : "self";
-}
-
-static int write_rank(struct run *run, struct moe_output *out, uint32_t layer, int rank,
-		      struct moe_error *err)
-{
-	const uint8_t *record = run->records + ((size_t)layer * (size_t)run->world + (size_t)rank) *
-						       run->record.bytes;
-	const uint64_t *received = (const void *)(record + run->record.recv_tokens);
-	uint32_t row = (uint32_t)run->input.rank_offsets[rank], tokens = tokens_of(run, rank);
-	int64_t slots[K_EXPERTS_MAX];
-	int rc = moe_output_write(out, MOE_OUTPUT_MOE_OUT, layer, row, tokens,
-				  record + run->record.moe_out, err);
-
-	if (!rc)
-		rc = moe_output_write(out, MOE_OUTPUT_TOPK_IDS, layer, row, tokens,
-				      record + run->record.ids, err);
-	if (!rc)
-		rc = moe_output_write(out, MOE_OUTPUT_TOPK_WEIGHTS, layer, row, tokens,
-				      record + run->record.topk_weights, err);
-	if (!rc && run->opts->scores)
-		rc = moe_output_write(out, MOE_OUTPUT_SCORES, layer, row, tokens,
-				      record + run->record.scores, err);
-	for (uint32_t s = 0; s < run->placement.slots_max; s++)
-		slots[s] = s < moe_placement_count(&run->placement, (uint32_t)rank)
-				   ? (int64_t)received[s]
-				   : -1;
-	if (!rc)
-		rc = moe_output_write(out, MOE_OUTPUT_RECV_TOKENS, layer, (uint32_t)rank, 1, slots,
-				      err);
-	if (!rc && layer + 1 == run->opts->layer_count)
-		rc = moe_output_write(out, MOE_OUTPUT_INCOMPLETE, 0, row, tokens,
-				      record + run->record.incomplete, err);
-	return rc;
-}
-
-/* hidden [N,H] after all layers, from what the ranks computed. */
-static void last_hidden(const struct run *run, uint16_t *hidden)
-{
-	size_t width = run->opts->config.hidden;
-
-	memcpy(hidden, run->input.hidden, (size_t)run->tokens_all * width * sizeof(*hidden));
-	for (uint32_t l = 0; l < run->opts->layer_count; l++)
-		for (int r = 0; r < run->world; r++) {
-			const uint8_t *record = run->records +
-						((size_t)l * (size_t)run->world + (size_t)r) *
-							run->record.bytes;
-
-			moe_layer_output(run->opts->residual, tokens_of(run, r), (uint32_t)width,
-					 (const void *)(record + run->record.moe_out),
-					 hidden + (size_t)run->input.rank_offsets[r] * width);
-		}
-}
-
-static int write_output(struct run *run, uint16_t *hidden, struct moe_error *err)
-{
-	const struct moe_run_opts *o = run->opts;
-	char layers[4096] = "", ranks[16], seed[24];
-	const struct moe_metadata metadata[] = {
-		{"version", accel_version()},
-		{"layers", layers},
-		{"ranks", ranks},
-		{"dtype", o->fp8 ? "fp8" : "bf16"},
-		{"transport", transport_of(o, run->world)},
-		{"receive", o->landed ? "landed" : "in_place"},
-		{"placement", "contiguous"},
-		{"seed", seed},
-		{"weights", o->weights ? o->weights : "synthetic"},
-	};
-	struct moe_output *out;
-	size_t used = 0;
-	int rc;
-
-	for (uint32_t l = 0; l < o->layer_count; l++)
-		used += (size_t)snprintf(layers + used, sizeof(layers) - used, "%s%u", l ? "," : "",
-					 o->layers[l]);
-	snprintf(ranks, sizeof(ranks), "%d", run->world);
-	snprintf(seed, sizeof(seed), "%" PRIu64, o->seed);
-	rc = moe_output_create(o->output, &o->config, run->tokens_all, o->layer_count,
-			       (uint32_t)run->world, o->scores, metadata,
-			       sizeof(metadata) / sizeof(*metadata), &out, err);
-	if (rc)
-		return rc;
-	for (uint32_t l = 0; l < o->layer_count; l++)
-		for (int r = 0; r < run->world && !rc; r++)
-			rc = write_rank(run, out, l, r, err);
-	last_hidden(run, hidden);
-	if (!rc)
-		rc = moe_output_write(out, MOE_OUTPUT_HIDDEN_STATES, 0, 0, run->tokens_all, hidden,
-				      err);
-	if (!rc)
-		return moe_output_finish(out, err);
-	moe_output_abandon(out);
-	return rc;
-}
-
-static int verify(struct run *run, struct moe_report *report, uint16_t *hidden,
+static int verify(struct moe_run *run, struct moe_report *report, uint16_t *hidden,
 		  struct moe_error *err)
 {
 	struct moe_weights_opts opts = {
@@ -523,7 +283,7 @@ static int verify(struct run *run, struct moe_report *report, uint16_t *hidden,
 	return rc;
 }
 
-static int use_all_cores(struct run *run, struct moe_error *err)
+static int use_all_cores(struct moe_run *run, struct moe_error *err)
 {
 	moe_team_destroy(run->team);
 	run->team = NULL;
@@ -531,7 +291,7 @@ static int use_all_cores(struct run *run, struct moe_error *err)
 }
 
 /* The other ranks are done: rank 0 writes, checks with every core, and reports. */
-static int finish(struct run *run, struct moe_report *report, struct moe_error *err)
+static int finish(struct moe_run *run, struct moe_report *report, struct moe_error *err)
 {
 	uint16_t *hidden = malloc(((size_t)run->tokens_all + 1) * run->opts->config.hidden *
 				  sizeof(*hidden));
@@ -541,7 +301,7 @@ static int finish(struct run *run, struct moe_report *report, struct moe_error *
 	report->records = run->records;
 	report->weights_bytes = moe_weights_bytes(run->weights);
 	if (!rc && run->opts->output)
-		rc = write_output(run, hidden, err);
+		rc = moe_run_write_output(run, hidden, err);
 	if (!rc && run->opts->check)
 		rc = use_all_cores(run, err);
 	if (!rc && run->opts->check)
@@ -550,13 +310,13 @@ static int finish(struct run *run, struct moe_report *report, struct moe_error *
 	return rc;
 }
 
-static void say(const struct run *run, const struct moe_error *err)
+static void say(const struct moe_run *run, const struct moe_error *err)
 {
 	fprintf(stderr, "accel-moe: rank %d: %s\n", run->rank, err->text);
 }
 
 /* The environment's options may have asked for that: a rank that was not heard from is left out. */
-static void say_masked(const struct run *run)
+static void say_masked(const struct moe_run *run)
 {
 	uint64_t missing[ACCEL_RANKS_MAX / 64] = {0};
 
@@ -593,15 +353,15 @@ static int exit_of(int code)
 static int run_as(const struct moe_run_opts *opts, const char *launcher, int rank, int world,
 		  int port, unsigned threads)
 {
-	struct run run = {.opts = opts,
-			  .rank = rank,
-			  .world = world,
-			  .threads = threads,
-			  .launcher = launcher};
+	struct moe_run run = {.opts = opts,
+			      .rank = rank,
+			      .world = world,
+			      .threads = threads,
+			      .launcher = launcher};
 	struct moe_report report = {.opts = opts,
 				    .record = &run.record,
 				    .world = (uint32_t)world,
-				    .transport = transport_of(opts, world),
+				    .transport = moe_run_transport(opts, world),
 				    .launcher = launcher};
 	struct moe_error err = {0};
 	int rc = set_up(&run, port, &err);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/* What one rank of a run holds, and the parts of its way that have files of their own. */
+#ifndef ACCEL_RUNTIME_RUN_STATE_H
+#define ACCEL_RUNTIME_RUN_STATE_H
+
+#include "gather.h"
+#include "passes.h"
+#include "report.h"
+#include "tensor_io.h"
+
+struct moe_run {
+	const struct moe_run_opts *opts;
+	int rank, world;
+	unsigned threads;
+	uint32_t tokens_max, tokens_all;
+	struct moe_input input;
+	struct moe_placement placement;
+	struct moe_team *team;
+	struct moe_weights *weights;
+	struct accel_device *dev;
+	struct accel_group *group;
+	struct moe_rank layer; /* over the first exchange */
+	struct moe_passes passes;
+	struct moe_gather gather;
+	struct moe_record record;
+	uint8_t *mine;	  /* [layers, record.bytes] */
+	uint8_t *records; /* rank 0: [layers, world, record.bytes] */
+	uint16_t *hidden; /* [T,H] of this rank */
+	struct moe_check *checks;
+	const char *launcher; /* "local", "env", "pmix", or the MPI's name */
+};
+
+/** moe_run_tokens - how many tokens a rank has */
+static inline uint32_t moe_run_tokens(const struct moe_run *run, int rank)
+{
+	return (uint32_t)(run->input.rank_offsets[rank + 1] - run->input.rank_offsets[rank]);
+}
+
+/**
+ * moe_run_take_input - the tokens of all ranks, and this rank's: read or made up
+ * Leaves input, hidden, tokens_max and tokens_all in @run.
+ */
+int moe_run_take_input(struct moe_run *run, struct moe_error *err);
+
+/** moe_run_transport - what carries the rows over the exchange whose results are written */
+const char *moe_run_transport(const struct moe_run_opts *opts, int world);
+
+/** moe_run_write_output - rank 0: the file of --output; @hidden [N,H] is left with the last states */
+int moe_run_write_output(struct moe_run *run, uint16_t *hidden, struct moe_error *err);
+
+#endif
