@@ -21,10 +21,11 @@
 
 struct moe_exchange_opts {
 	struct accel_group *group;
-	uint32_t rank, ranks, hidden, topk, experts;
+	uint32_t rank, ranks, hidden, topk;
+	uint32_t experts;	     /* to an exchange: the slots of placement.h */
 	uint32_t tokens_max;	     /* most tokens of any rank */
-	const uint32_t *expert_rank; /* [E] owner of each expert */
-	const uint32_t *expert_slot; /* [E] its index at the owner */
+	const uint32_t *expert_rank; /* [experts] owner of each expert */
+	const uint32_t *expert_slot; /* [experts] its index at the owner */
 	bool fp8, landed;
 	int64_t timeout_ns;
 };

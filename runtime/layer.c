@@ -135,7 +135,7 @@ static struct moe_exchange_opts exchange_opts(const struct moe_rank *rank)
 		.ranks = o->placement->ranks,
 		.hidden = o->config->hidden,
 		.topk = o->config->topk,
-		.experts = o->config->experts,
+		.experts = o->placement->slots,
 		.tokens_max = o->tokens_max,
 		.expert_rank = o->placement->rank,
 		.expert_slot = o->placement->slot,
@@ -177,6 +177,7 @@ static int alloc_tokens(struct moe_rank *rank, struct moe_error *err)
 
 	rank->moe_out = calloc(tokens * c->hidden, sizeof(*rank->moe_out));
 	rank->ids = calloc(tokens * c->topk, sizeof(*rank->ids));
+	rank->slots = calloc(tokens * c->topk, sizeof(*rank->slots));
 	rank->topk_weights = calloc(tokens * c->topk, sizeof(*rank->topk_weights));
 	rank->scores = calloc(tokens * c->experts, sizeof(*rank->scores));
 	rank->incomplete = calloc(tokens, sizeof(*rank->incomplete));
@@ -184,8 +185,9 @@ static int alloc_tokens(struct moe_rank *rank, struct moe_error *err)
 	rank->expert_next = calloc(rank->opts.placement->slots_max + 1, sizeof(*rank->expert_next));
 	if (c->shared_experts)
 		rank->shared = calloc(tokens * c->hidden, sizeof(*rank->shared));
-	if (rank->moe_out && rank->ids && rank->topk_weights && rank->scores && rank->incomplete &&
-	    rank->recv_tokens && rank->expert_next && (rank->shared || !c->shared_experts))
+	if (rank->moe_out && rank->ids && rank->slots && rank->topk_weights && rank->scores &&
+	    rank->incomplete && rank->recv_tokens && rank->expert_next &&
+	    (rank->shared || !c->shared_experts))
 		return 0;
 	return moe_error_set(err, -ENOMEM, "no memory for %zu tokens of a rank", tokens);
 }
@@ -228,6 +230,7 @@ void moe_rank_fini(struct moe_rank *rank)
 	free(rank->shared);
 	free(rank->moe_out);
 	free(rank->ids);
+	free(rank->slots);
 	free(rank->topk_weights);
 	free(rank->scores);
 	free(rank->incomplete);
@@ -287,7 +290,8 @@ static int run_experts(struct moe_rank *rank, uint32_t index, const struct accel
 	rank->experts_active = 0;
 	for (uint32_t e = 0; e < recv->experts_local; e++) {
 		uint32_t first = recv->expert_offset[e], rows = recv->expert_offset[e + 1] - first;
-		uint32_t id = placement->expert[placement->first[rank->opts.rank] + e];
+		uint32_t id = moe_placement_expert(placement, index,
+						   placement->first[rank->opts.rank] + e);
 		struct moe_expert expert;
 		uint64_t begun = now_ns(), got;
 		int rc;
@@ -401,7 +405,7 @@ int moe_layer_step(struct moe_rank *rank, uint32_t index, uint32_t tokens, const
 	struct accel_ep_input in = {.size = sizeof(in),
 				    .tokens = tokens,
 				    .x = rank->x,
-				    .topk_idx = rank->ids,
+				    .topk_idx = rank->slots,
 				    .topk_weights = rank->topk_weights};
 	struct accel_ep_recv recv = {.size = sizeof(recv)};
 	struct accel_ep_combined combined = {.size = sizeof(combined)};
@@ -413,6 +417,8 @@ int moe_layer_step(struct moe_rank *rank, uint32_t index, uint32_t tokens, const
 	moe_layer_input(rank->opts.residual, tokens, c->hidden, c->norm_eps, layer->norm, hidden,
 			rank->x);
 	choose(rank, layer, tokens, given_ids, given_weights);
+	moe_placement_map(rank->opts.placement, index, rank->opts.token_first, tokens, c->topk,
+			  rank->ids, rank->slots);
 	t[0] = now_ns();
 
 	rc = exchange->ops->dispatch_begin(exchange, &in, err);

@@ -33,7 +33,8 @@ struct moe_layer_opts {
 	struct accel_device *dev;
 	struct accel_group *group;
 	uint32_t rank;
-	uint32_t tokens_max; /* most tokens of any rank */
+	uint32_t token_first; /* number of this rank's first token, for the placement */
+	uint32_t tokens_max;  /* most tokens of any rank */
 	bool fp8, landed;
 	enum moe_residual residual;
 	const struct moe_exchange_ops *exchange; /* NULL: accel */
@@ -49,7 +50,8 @@ struct moe_rank {
 	uint16_t *x;	   /* [T,H] bf16 in x_buffer: what the layer sees */
 	float *shared;	   /* [T,H] the shared expert's part */
 	uint16_t *moe_out; /* [T,H] bf16 before the residual */
-	int32_t *ids;	   /* [T,K] */
+	int32_t *ids;	   /* [T,K] experts */
+	int32_t *slots;	   /* [T,K] where the placement has them */
 	float *topk_weights;
 	float *scores;	     /* [T,E] */
 	uint8_t *incomplete; /* [T] a part was missing in some layer */
@@ -61,9 +63,9 @@ struct moe_rank {
 	float *term_weight;
 	uint32_t *part_offset, *term_offset; /* [rows + 1] */
 	size_t lists_max;
-	uint32_t *expert_next; /* [local experts] */
+	uint32_t *expert_next; /* [own slots] */
 	uint32_t rows_received, experts_active;
-	uint64_t *recv_tokens; /* [local experts] entries of the last layer */
+	uint64_t *recv_tokens; /* [own slots] entries of the last layer */
 };
 
 /**

@@ -31,6 +31,7 @@ void moe_reference_fini(struct moe_reference *ref)
 /* The lists of one layer. */
 struct work {
 	uint32_t tokens, entries;
+	int32_t *slots;		 /* [T,K] where the placement has each choice */
 	uint32_t *expert_offset; /* [E+1] */
 	uint32_t *token;	 /* [entries] by expert, then token, then k */
 	uint32_t *entry_of;	 /* [T,K] place of a choice in those lists */
@@ -47,6 +48,7 @@ struct work {
 
 static void work_fini(struct work *w)
 {
+	free(w->slots);
 	free(w->expert_offset);
 	free(w->token);
 	free(w->entry_of);
@@ -68,6 +70,7 @@ static int work_init(struct work *w, const struct moe_config *c, uint32_t tokens
 	size_t choices = (size_t)tokens * c->topk, blocks = (c->hidden + K_BLOCK - 1) / K_BLOCK;
 
 	*w = (struct work){.tokens = tokens};
+	w->slots = calloc(choices + 1, sizeof(*w->slots));
 	w->expert_offset = calloc(c->experts + 1, sizeof(*w->expert_offset));
 	w->token = calloc(choices + 1, sizeof(*w->token));
 	w->entry_of = calloc(choices + 1, sizeof(*w->entry_of));
@@ -81,9 +84,9 @@ static int work_init(struct work *w, const struct moe_config *c, uint32_t tokens
 	w->term = calloc(choices + 1, sizeof(*w->term));
 	w->weight = calloc(choices + 1, sizeof(*w->weight));
 	w->shared = malloc((size_t)(tokens + 1) * c->hidden * sizeof(*w->shared));
-	if (w->expert_offset && w->token && w->entry_of && w->y && w->codes && w->scales &&
-	    w->row && w->scale && w->part_offset && w->term_offset && w->term && w->weight &&
-	    w->shared)
+	if (w->slots && w->expert_offset && w->token && w->entry_of && w->y && w->codes &&
+	    w->scales && w->row && w->scale && w->part_offset && w->term_offset && w->term &&
+	    w->weight && w->shared)
 		return 0;
 	work_fini(w);
 	return moe_error_set(err, -ENOMEM, "no memory to check %u tokens in one process", tokens);
@@ -163,8 +166,7 @@ static int run_experts(struct moe_reference *ref, uint32_t index, struct work *w
 }
 
 /* Parts in rank order, entries of a part in order of k. */
-static void sum(struct moe_reference *ref, struct work *w, const int32_t *ids,
-		const float *topk_weights, uint16_t *out)
+static void sum(struct moe_reference *ref, struct work *w, const float *topk_weights, uint16_t *out)
 {
 	uint32_t topk = ref->config->topk, parts = 0, terms = 0;
 	size_t hidden = ref->config->hidden;
@@ -185,7 +187,7 @@ static void sum(struct moe_reference *ref, struct work *w, const int32_t *ids,
 			uint32_t begin = terms;
 
 			for (size_t i = (size_t)t * topk; i < (size_t)(t + 1) * topk; i++) {
-				if (ids[i] < 0 || ref->placement->rank[ids[i]] != r)
+				if (w->slots[i] < 0 || ref->placement->rank[w->slots[i]] != r)
 					continue;
 				w->weight[terms] = topk_weights[i];
 				w->term[terms++] = w->y + w->entry_of[i] * hidden;
@@ -200,7 +202,7 @@ static void sum(struct moe_reference *ref, struct work *w, const int32_t *ids,
 		ref->ffn.ops->combine(&combine, 0, 1);
 }
 
-int moe_reference_layer(struct moe_reference *ref, uint32_t index, uint32_t tokens,
+int moe_reference_layer(struct moe_reference *ref, uint32_t index, uint32_t token, uint32_t tokens,
 			const uint16_t *x, const int32_t *ids, const float *topk_weights,
 			uint16_t *moe_out, struct moe_error *err)
 {
@@ -211,11 +213,12 @@ int moe_reference_layer(struct moe_reference *ref, uint32_t index, uint32_t toke
 	if (rc)
 		return rc;
 	list(&w, ref->config, ids);
+	moe_placement_map(ref->placement, index, token, tokens, ref->config->topk, ids, w.slots);
 	if (ref->fp8)
 		quantise(ref, &w, x);
 	rc = run_experts(ref, index, &w, x, err);
 	if (!rc) {
-		sum(ref, &w, ids, topk_weights, moe_out);
+		sum(ref, &w, topk_weights, moe_out);
 		if (ref->config->shared_experts) {
 			moe_ffn_run_dense(&ref->ffn, &layer->shared, tokens, x, w.shared);
 			moe_layer_add(tokens, ref->config->hidden, w.shared, moe_out);

@@ -29,9 +29,10 @@ void moe_reference_fini(struct moe_reference *ref);
 
 /**
  * moe_reference_layer - moe_out [T,H] of one layer, given its input and routing
+ * @token: number of the first token, for the placement
  * Shapes: x [T,H] bf16, ids [T,K], topk_weights [T,K], moe_out [T,H] bf16
  */
-int moe_reference_layer(struct moe_reference *ref, uint32_t index, uint32_t tokens,
+int moe_reference_layer(struct moe_reference *ref, uint32_t index, uint32_t token, uint32_t tokens,
 			const uint16_t *x, const int32_t *ids, const float *topk_weights,
 			uint16_t *moe_out, struct moe_error *err);
 

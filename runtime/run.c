@@ -114,8 +114,8 @@ static int set_up(struct moe_run *run, int port, struct moe_error *err)
 	int rc = moe_team_create(run->threads, NULL, &run->team, err);
 
 	if (!rc)
-		rc = moe_placement_init(&run->placement, o->config.experts, (uint32_t)run->world,
-					err);
+		rc = moe_placement_init(&run->placement, o->config.experts, o->config.experts,
+					(uint32_t)run->world, o->layer_count, err);
 	if (!rc)
 		rc = moe_run_take_input(run, err);
 	if (!rc)
@@ -128,6 +128,7 @@ static int set_up(struct moe_run *run, int port, struct moe_error *err)
 	layer.team = run->team;
 	layer.dev = run->dev;
 	layer.group = run->group;
+	layer.token_first = (uint32_t)run->input.rank_offsets[run->rank];
 	layer.tokens_max = run->tokens_max;
 	rc = moe_passes_init(&run->passes, o, &run->layer, &layer, err);
 	if (!rc)

@@ -191,8 +191,8 @@ static int compare_plain(struct verify *v, uint32_t layer, const int32_t *ids, c
 	for (uint32_t i = 0; i < rows && !rc; i++) {
 		size_t t = (size_t)i * v->tokens / rows;
 
-		rc = moe_reference_layer(&v->plain, layer, 1, v->x + t * hidden, ids + t * topk,
-					 weights + t * topk, plain, err);
+		rc = moe_reference_layer(&v->plain, layer, (uint32_t)t, 1, v->x + t * hidden,
+					 ids + t * topk, weights + t * topk, plain, err);
 		if (!rc)
 			compare_values(v->ranks_out + t * hidden, plain, hidden, check);
 	}
@@ -218,7 +218,7 @@ static int verify_layer(struct verify *v, uint32_t layer, const struct moe_layer
 		ids = v->ids;
 		topk_weights = v->topk_weights;
 	}
-	rc = moe_reference_layer(&v->fast, layer, v->tokens, v->x, ids, topk_weights, v->moe_out,
+	rc = moe_reference_layer(&v->fast, layer, 0, v->tokens, v->x, ids, topk_weights, v->moe_out,
 				 err);
 	if (rc)
 		return rc;

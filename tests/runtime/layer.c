@@ -60,14 +60,14 @@ TEST(layer, output_is_added_and_rounded_once)
 
 /* ---- over ranks ---- */
 
-enum { RANKS = 3, TOKENS_MAX = 7, LAYERS = 2 };
+enum { RANKS = 3, TOKENS_MAX = 7, LAYERS = 2, EXPERTS = 10, REDUNDANT = 4 };
 
 static const uint32_t tokens_of[RANKS] = {7, 0, 2};
 static const uint32_t layers[LAYERS] = {3, 5};
 
 struct scenario {
 	struct moe_config config;
-	bool fp8, landed, routed, none;
+	bool fp8, landed, routed, replicated, none;
 	uint64_t seed;
 };
 
@@ -100,6 +100,21 @@ static int open_weights(struct member *m, uint32_t first, uint32_t count,
 	return moe_weights_open(&opts, weights, &m->err);
 }
 
+/* In order; or out of order, some of them twice, and otherwise in each layer. */
+static int place(struct member *m)
+{
+	uint32_t experts = m->scenario->config.experts, expert[EXPERTS + REDUNDANT];
+	uint32_t slots = experts + (m->scenario->replicated ? REDUNDANT : 0);
+	int rc = moe_placement_init(&m->placement, experts, slots, RANKS, LAYERS, &m->err);
+
+	for (uint32_t l = 0; l < LAYERS && !rc && m->scenario->replicated; l++) {
+		for (uint32_t s = 0; s < slots; s++)
+			expert[s] = (3 * s + l) % experts;
+		rc = moe_placement_set(&m->placement, l, expert, &m->err);
+	}
+	return rc;
+}
+
 static int enter(struct member *m)
 {
 	const struct moe_config *c = &m->scenario->config;
@@ -116,9 +131,13 @@ static int enter(struct member *m)
 		.exchange = m->scenario->none ? &moe_exchange_none : NULL,
 		.timeout_ns = 30000000000,
 	};
-	int rc = moe_placement_init(&m->placement, c->experts, RANKS, &m->err);
+	int rc = place(m);
 
-	if (!rc)
+	for (int r = 0; r < m->rank; r++)
+		opts.token_first += tokens_of[r];
+	if (!rc && m->scenario->replicated)
+		rc = open_weights(m, 0, c->experts, &m->mine);
+	else if (!rc)
 		rc = open_weights(m, m->placement.first[m->rank],
 				  moe_placement_count(&m->placement, (uint32_t)m->rank), &m->mine);
 	if (!rc)
@@ -183,7 +202,8 @@ static void step(struct member *m, uint32_t index, uint64_t *state)
 		return;
 	}
 	for (uint32_t t = 0; t < tokens; t++) {
-		REQUIRE_EQ(moe_reference_layer(&m->reference, index, 1, m->layer.x + t * c->hidden,
+		REQUIRE_EQ(moe_reference_layer(&m->reference, index, m->layer.opts.token_first + t,
+					       1, m->layer.x + t * c->hidden,
 					       m->layer.ids + t * c->topk,
 					       m->layer.topk_weights + t * c->topk, want, &m->err),
 			   0);
@@ -213,17 +233,18 @@ static void body(struct ranks_ctx *ctx, int rank)
 
 TEST(layer, ranks_equal_one_process_bit_for_bit)
 {
-	for (unsigned bits = 0; bits < 32; bits++) {
+	for (unsigned bits = 0; bits < 64; bits++) {
 		struct scenario s = {.config = moe_config_r1,
 				     .fp8 = bits & 1,
 				     .landed = bits & 2,
 				     .routed = bits & 4,
-				     .none = bits & 16,
+				     .replicated = bits & 16,
+				     .none = bits & 32,
 				     .seed = tap_seed()};
 
 		s.config.hidden = 320;
 		s.config.intermediate = 72;
-		s.config.experts = 10;
+		s.config.experts = EXPERTS;
 		s.config.topk = 3;
 		s.config.groups = 2;
 		s.config.groups_kept = 1;
@@ -232,7 +253,8 @@ TEST(layer, ranks_equal_one_process_bit_for_bit)
 			    &(struct ranks_opts){.world = RANKS, .threads = true, .arg = &s},
 			    body)) ||
 		    tap_failing())
-			tap_diag("fp8 %d, landed %d, routed %d, none %d, shared %u", s.fp8,
-				 s.landed, s.routed, s.none, s.config.shared_experts);
+			tap_diag("fp8 %d, landed %d, routed %d, replicated %d, none %d, shared %u",
+				 s.fp8, s.landed, s.routed, s.replicated, s.none,
+				 s.config.shared_experts);
 	}
 }

@@ -20,7 +20,7 @@ TEST(placement, both_directions_agree)
 			struct moe_error err;
 			uint32_t next = 0, most = 0;
 
-			REQUIRE_EQ(moe_placement_init(&p, experts, ranks, &err), 0);
+			REQUIRE_EQ(moe_placement_init(&p, experts, experts, ranks, 1, &err), 0);
 			for (uint32_t r = 0; r < ranks; r++) {
 				uint32_t count = moe_placement_count(&p, r);
 
@@ -44,10 +44,52 @@ TEST(placement, refuses_none)
 	struct moe_placement p;
 	struct moe_error err;
 
-	CHECK_EQ(moe_placement_init(&p, 0, 4, &err), -EINVAL);
-	CHECK_EQ(moe_placement_init(&p, 4, 0, &err), -EINVAL);
-	CHECK(strstr(err.text, "4 experts on 0 ranks"));
+	CHECK_EQ(moe_placement_init(&p, 0, 0, 4, 1, &err), -EINVAL);
+	CHECK_EQ(moe_placement_init(&p, 4, 3, 4, 1, &err), -EINVAL);
+	CHECK_EQ(moe_placement_init(&p, 4, 4, 4, 0, &err), -EINVAL);
+	CHECK_EQ(moe_placement_init(&p, 4, 4, 0, 1, &err), -EINVAL);
+	CHECK(strstr(err.text, "4 experts in 4 slots on 0 ranks"));
 	moe_placement_fini(NULL);
+}
+
+TEST(placement, replicas_take_turns)
+{
+	static const uint32_t held[7] = {2, 0, 1, 0, 2, 0, 1};
+	static const int32_t ids[4][3] = {{0, 2, -1}, {0, 1, 2}, {0, 0, 1}, {-1, 2, 0}};
+	static const int32_t want[4][3] = {{5, 0, -1}, {1, 6, 4}, {3, 3, 2}, {-1, 4, 5}};
+	const uint64_t load[3] = {30, 20, 10};
+	struct moe_placement p;
+	struct moe_error err;
+	int32_t slots[4][3];
+
+	REQUIRE_EQ(moe_placement_init(&p, 3, 7, 3, 2, &err), 0);
+	CHECK_EQ(p.first[1], 3);
+	CHECK_EQ(p.first[2], 5);
+	CHECK_EQ(p.slots_max, 3);
+	CHECK_EQ(moe_placement_slot(&p, 1, 0, 5), 6); /* slots 0, 3 and 6 hold it */
+	REQUIRE_EQ(moe_placement_set(&p, 1, held, &err), 0);
+	moe_placement_map(&p, 1, 2, 4, 3, ids[0], slots[0]); /* tokens 2..5 */
+	CHECK(!memcmp(slots, want, sizeof(want)));
+	CHECK_EQ(moe_placement_slot(&p, 0, 0, 5), 6); /* the other layer is as it was */
+	/* rank 0: 5 + 10 + 10, rank 1: 10 + 5, rank 2: 10 + 10 */
+	CHECK(moe_placement_balance(&p, 1, load) == 25.0 * 3 / 60);
+	CHECK(moe_placement_balance(&p, 1, (const uint64_t[3]){0}) == 0);
+	moe_placement_fini(&p);
+}
+
+TEST(placement, keeps_what_it_had_when_an_expert_would_be_lost)
+{
+	struct moe_placement p;
+	struct moe_error err;
+
+	REQUIRE_EQ(moe_placement_init(&p, 3, 4, 2, 1, &err), 0);
+	CHECK_EQ(moe_placement_set(&p, 0, (const uint32_t[4]){0, 1, 1, 0}, &err), -EINVAL);
+	CHECK(strstr(err.text, "expert 2 has no slot"));
+	CHECK_EQ(moe_placement_set(&p, 0, (const uint32_t[4]){0, 1, 2, 3}, &err), -EINVAL);
+	CHECK(strstr(err.text, "slot 3"));
+	CHECK_EQ(moe_placement_expert(&p, 0, 2), 2);
+	CHECK_EQ(moe_placement_expert(&p, 0, 3), 0);
+	moe_placement_fini(&p);
 }
 
 static void compare(const char *path, const struct moe_safetensors *file)
@@ -58,7 +100,9 @@ static void compare(const char *path, const struct moe_safetensors *file)
 	struct moe_placement p;
 	struct moe_error err;
 
-	REQUIRE_EQ(moe_placement_init(&p, (uint32_t)params[1], (uint32_t)params[0], &err), 0);
+	REQUIRE_EQ(moe_placement_init(&p, (uint32_t)params[1], (uint32_t)params[1],
+				      (uint32_t)params[0], 1, &err),
+		   0);
 	for (uint32_t e = 0; e < p.experts; e++)
 		tap_check(p.rank[e] == (uint32_t)rank[e] && p.slot[e] == (uint32_t)local[e],
 			  __FILE__, __LINE__, "%s: expert %u is on rank %u, slot %u, not %d, %d",
