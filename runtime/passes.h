@@ -39,7 +39,11 @@ int moe_passes_init(struct moe_passes *passes, const struct moe_run_opts *opts,
 		    struct moe_rank *first, struct moe_layer_opts *layer, struct moe_error *err);
 void moe_passes_fini(struct moe_passes *passes);
 
-/** moe_passes_run - one layer: warm-up, then the timed passes, which ranks begin together */
+/** moe_passes_warm_up - as often as opts say, over each exchange; must follow a new placement */
+int moe_passes_warm_up(struct moe_passes *passes, const struct moe_pass_input *in,
+		       struct moe_error *err);
+
+/** moe_passes_run - the timed passes of a layer that is warm, which ranks begin together */
 int moe_passes_run(struct moe_passes *passes, struct moe_gather *gather,
 		   const struct moe_pass_input *in, struct moe_pass_output *out,
 		   struct moe_error *err);

@@ -139,19 +139,27 @@ void moe_placement_map(const struct moe_placement *p, uint32_t layer, uint32_t t
 									  token + t);
 }
 
+double moe_placement_rank_load(const struct moe_placement *p, uint32_t layer, uint32_t rank,
+			       const uint64_t *load)
+{
+	double sum = 0;
+
+	for (uint32_t s = p->first[rank]; s < p->first[rank + 1]; s++) {
+		uint32_t expert = moe_placement_expert(p, layer, s), count;
+
+		replicas_of(p, layer, expert, &count);
+		sum += (double)load[expert] / count;
+	}
+	return sum;
+}
+
 double moe_placement_balance(const struct moe_placement *p, uint32_t layer, const uint64_t *load)
 {
 	double most = 0, all = 0;
 
 	for (uint32_t r = 0; r < p->ranks; r++) {
-		double mine = 0;
+		double mine = moe_placement_rank_load(p, layer, r, load);
 
-		for (uint32_t s = p->first[r]; s < p->first[r + 1]; s++) {
-			uint32_t expert = moe_placement_expert(p, layer, s), count;
-
-			replicas_of(p, layer, expert, &count);
-			mine += (double)load[expert] / count;
-		}
 		most = mine > most ? mine : most;
 		all += mine;
 	}

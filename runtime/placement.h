@@ -70,6 +70,10 @@ uint32_t moe_placement_slot(const struct moe_placement *placement, uint32_t laye
 void moe_placement_map(const struct moe_placement *placement, uint32_t layer, uint32_t token,
 		       uint32_t tokens, uint32_t topk, const int32_t *ids, int32_t *slots);
 
+/** moe_placement_rank_load - what of @load [experts] falls on a rank, if replicas share alike */
+double moe_placement_rank_load(const struct moe_placement *placement, uint32_t layer, uint32_t rank,
+			       const uint64_t *load);
+
 /**
  * moe_placement_balance - load of the busiest rank as a multiple of the mean, if replicas share alike
  * @load: [experts] choices

@@ -16,6 +16,9 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "counts.h"
+#include "eplb.h"
+
 static const uint8_t *record_of(const struct moe_report *r, uint32_t layer, uint32_t rank)
 {
 	return r->records + ((size_t)layer * r->world + rank) * r->record->bytes;
@@ -67,22 +70,73 @@ static double tokens_per_s(const struct moe_report *r)
 	return ns ? sum_of(r, 0).tokens * 1e9 / (double)ns : 0;
 }
 
+/* How often each expert was chosen in a layer: load [experts]. */
+static void count_load(const struct moe_report *r, uint32_t layer, uint64_t *load)
+{
+	memset(load, 0, r->opts->config.experts * sizeof(*load));
+	for (uint32_t rank = 0; rank < r->world; rank++)
+		moe_counts_add((const void *)(record_of(r, layer, rank) + r->record->ids),
+			       (size_t)head_of(r, layer, rank)->tokens * r->record->topk, load);
+}
+
 /* The share of all (token, expert) choices that the busiest expert has. */
 static double hottest_share(const struct moe_report *r, uint32_t layer)
 {
-	uint64_t hottest = 0, all = 0;
+	uint64_t load[K_EXPERTS_MAX], hottest = 0, all = 0;
+
+	count_load(r, layer, load);
+	for (uint32_t e = 0; e < r->opts->config.experts; e++) {
+		all += load[e];
+		if (load[e] > hottest)
+			hottest = load[e];
+	}
+	return all ? (double)hottest / (double)all : 0;
+}
+
+/* What the busiest rank computed, as a multiple of the mean. */
+static double balance_of(const struct moe_report *r, uint32_t layer)
+{
+	uint64_t most = 0, all = 0;
 
 	for (uint32_t rank = 0; rank < r->world; rank++) {
 		const uint64_t *tokens = (const void *)(record_of(r, layer, rank) +
 							r->record->recv_tokens);
+		uint64_t mine = 0;
 
-		for (uint32_t slot = 0; slot < r->record->slots_max; slot++) {
-			all += tokens[slot];
-			if (tokens[slot] > hottest)
-				hottest = tokens[slot];
-		}
+		for (uint32_t slot = 0; slot < r->record->slots_max; slot++)
+			mine += tokens[slot];
+		all += mine;
+		if (mine > most)
+			most = mine;
 	}
-	return all ? (double)hottest / (double)all : 0;
+	return all ? (double)most * r->world / (double)all : 0;
+}
+
+/* The same if experts lay in order, none of them twice. */
+static double balance_in_order(const struct moe_report *r, uint32_t layer)
+{
+	uint64_t load[K_EXPERTS_MAX];
+	uint32_t experts = r->opts->config.experts;
+	struct moe_placement p;
+	double balance;
+
+	if (moe_placement_init(&p, experts, experts, r->world, 1, NULL))
+		return 0;
+	count_load(r, layer, load);
+	balance = moe_placement_balance(&p, 0, load);
+	moe_placement_fini(&p);
+	return balance;
+}
+
+static const char *policy_of(const struct moe_report *r)
+{
+	const struct moe_run_opts *o = r->opts;
+	const struct moe_eplb eplb = {.groups = o->config.groups,
+				      .slots = o->config.experts + o->redundant,
+				      .ranks = r->world,
+				      .nodes = o->eplb_nodes};
+
+	return moe_eplb_is_hierarchical(&eplb) ? "hierarchical" : "global";
 }
 
 static double bar_of(const struct moe_report *r)
@@ -232,13 +286,21 @@ static void print_layer(const struct moe_report *r, uint32_t layer)
 		       (double)h->times.shared_ns * 1e-6, (double)h->times.experts_ns * 1e-6,
 		       (double)h->times.combine_ns * 1e-6, (double)h->times.total_ns * 1e-6);
 	}
-	printf("  bytes: wire %" PRIu64 ", landed %" PRIu64 ", quantised %" PRIu64
+	printf("  busiest rank: %.2f x the mean of choices", balance_of(r, layer));
+	if (r->opts->eplb)
+		printf("; %.2f x if experts lay in order", balance_in_order(r, layer));
+	printf("\n  bytes: wire %" PRIu64 ", landed %" PRIu64 ", quantised %" PRIu64
 	       ", staged %" PRIu64 "\n",
 	       sum.bytes_wire, sum.bytes_landed, sum.bytes_quantised, sum.bytes_staged);
 	if (sum.incomplete)
 		printf("  %u tokens lack a part\n", sum.incomplete);
 	print_exchanges(r, layer);
 	print_check(r, &r->checks[layer]);
+}
+
+static const char *routing_name(const struct moe_run_opts *o)
+{
+	return o->trace ? o->trace : o->skewed ? "drawn" : "the gate's";
 }
 
 void moe_report_print(const struct moe_report *r)
@@ -248,9 +310,12 @@ void moe_report_print(const struct moe_report *r)
 	printf("model: hidden %u, intermediate %u, %u experts in %u groups, top-%u of %u groups, %u shared\n",
 	       o->config.hidden, o->config.intermediate, o->config.experts, o->config.groups,
 	       o->config.topk, o->config.groups_kept, o->config.shared_experts);
-	printf("run: %u ranks over %s, rows %s, received %s, weights %s\n", r->world, r->transport,
-	       o->fp8 ? "fp8" : "bf16", o->landed ? "landed" : "in place",
-	       o->weights ? o->weights : "synthetic");
+	printf("run: %u ranks over %s, rows %s, received %s, weights %s, routing %s\n", r->world,
+	       r->transport, o->fp8 ? "fp8" : "bf16", o->landed ? "landed" : "in place",
+	       o->weights ? o->weights : "synthetic", routing_name(o));
+	if (o->eplb)
+		printf("placement: eplb, %s, %u redundant, by the counts of %s\n", policy_of(r),
+		       o->redundant, o->eplb_from ? o->eplb_from : "the warm-up");
 	if (!r->failure) {
 		for (uint32_t l = 0; l < o->layer_count; l++)
 			print_layer(r, l);
@@ -300,11 +365,11 @@ static json_t *routing_json(const struct moe_report *r, uint32_t layer)
 {
 	const struct moe_check *check = &r->checks[layer];
 
-	if (!check->done)
-		return json_pack("{s:f, s:n, s:n}", "hottest_expert_share", hottest_share(r, layer),
-				 "equal", "near_ties");
-	return json_pack("{s:f, s:b, s:i}", "hottest_expert_share", hottest_share(r, layer),
-			 "equal", check->routing_equal, "near_ties", (int)check->near_ties);
+	return json_pack(
+		"{s:f, s:o, s:o, s:f, s:f}", "hottest_expert_share", hottest_share(r, layer),
+		"equal", check->done ? json_boolean(check->routing_equal) : json_null(),
+		"near_ties", check->done ? integer(check->near_ties) : json_null(), "busiest_rank",
+		balance_of(r, layer), "busiest_rank_in_order", balance_in_order(r, layer));
 }
 
 static json_t *failure_json(const struct moe_error *err)
@@ -381,12 +446,16 @@ static json_t *run_json(const struct moe_report *r)
 
 	for (uint32_t rank = 0; rank < r->world && !r->failure; rank++)
 		json_array_append_new(tokens, integer(head_of(r, 0, rank)->tokens));
-	return json_pack("{s:i, s:[s], s:s, s:s, s:s, s:o, s:s, s:s, s:o, s:s, s:o}", "ranks",
-			 (int)r->world, "transport", r->transport, "receive",
-			 o->landed ? "landed" : "in_place", "dtype", o->fp8 ? "fp8" : "bf16",
-			 "device", "host", "tokens_per_rank", tokens, "placement", "contiguous",
-			 "weights", o->weights ? o->weights : "synthetic", "seed", integer(o->seed),
-			 "launcher", r->launcher, "exchange", exchanges_json(r));
+	return json_pack(
+		"{s:i, s:[s], s:s, s:s, s:s, s:o, s:s, s:s?, s:i, s:i, s:s?, s:s?, s:o, s:s, s:o, s:s, s:o}",
+		"ranks", (int)r->world, "transport", r->transport, "receive",
+		o->landed ? "landed" : "in_place", "dtype", o->fp8 ? "fp8" : "bf16", "device",
+		"host", "tokens_per_rank", tokens, "placement", o->eplb ? "eplb" : "contiguous",
+		"eplb_policy", o->eplb ? policy_of(r) : NULL, "eplb_nodes", (int)o->eplb_nodes,
+		"redundant", (int)o->redundant, "eplb_from", o->eplb_from, "trace", o->trace,
+		"skew", o->skewed ? json_real(o->skew) : json_null(), "weights",
+		o->weights ? o->weights : "synthetic", "seed", integer(o->seed), "launcher",
+		r->launcher, "exchange", exchanges_json(r));
 }
 
 static json_t *document(const struct moe_report *r)

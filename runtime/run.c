@@ -57,15 +57,19 @@ static int open_weights(struct moe_run *run, struct moe_weights_opts *opts, unsi
 	return moe_weights_open(opts, weights, err);
 }
 
-/* This rank's experts; one layer's are kept, for the warm-up and then the timed pass. */
+/*
+ * This rank's experts, or where balancing decides which those are, all of them; one layer's are
+ * kept, for the warm-up and then the timed pass.
+ */
 static int open_mine(struct moe_run *run, struct moe_error *err)
 {
+	bool any = run->opts->eplb;
 	uint32_t count = moe_placement_count(&run->placement, (uint32_t)run->rank);
 	struct moe_weights_opts opts = {
-		.expert_first = run->placement.first[run->rank],
-		.expert_count = count,
+		.expert_first = any ? 0 : run->placement.first[run->rank],
+		.expert_count = any ? run->opts->config.experts : count,
 		.experts_resident = count ? count : 1,
-		.preload = run->opts->weights != NULL,
+		.preload = run->opts->weights && !any,
 	};
 
 	return open_weights(run, &opts, (unsigned)run->world, &run->weights, err);
@@ -114,8 +118,7 @@ static int set_up(struct moe_run *run, int port, struct moe_error *err)
 	int rc = moe_team_create(run->threads, NULL, &run->team, err);
 
 	if (!rc)
-		rc = moe_placement_init(&run->placement, o->config.experts, o->config.experts,
-					(uint32_t)run->world, o->layer_count, err);
+		rc = moe_run_place(run, err);
 	if (!rc)
 		rc = moe_run_take_input(run, err);
 	if (!rc)
@@ -133,6 +136,9 @@ static int set_up(struct moe_run *run, int port, struct moe_error *err)
 	rc = moe_passes_init(&run->passes, o, &run->layer, &layer, err);
 	if (!rc)
 		rc = moe_gather_init(&run->gather, run->dev, run->group, o->timeout_ns, err);
+	if (!rc && moe_run_counts_first(run))
+		rc = moe_counts_init(&run->counts, run->dev, run->group, o->config.experts,
+				     o->timeout_ns, err);
 	if (rc)
 		return rc;
 	moe_record_init(&run->record, &o->config, (uint32_t)run->world, run->placement.slots_max,
@@ -150,6 +156,7 @@ static int set_up(struct moe_run *run, int port, struct moe_error *err)
 
 static void tear_down(struct moe_run *run)
 {
+	moe_counts_fini(&run->counts);
 	moe_gather_fini(&run->gather);
 	moe_passes_fini(&run->passes);
 	accel_group_destroy(run->group);
@@ -224,8 +231,15 @@ static int run_layer(struct moe_run *run, uint32_t layer, struct moe_error *err)
 	};
 	struct moe_pass_output out = {
 		.passes = (void *)(run->mine + layer * run->record.bytes + run->record.passes)};
-	int rc = moe_passes_run(&run->passes, &run->gather, &in, &out, err);
+	int rc = moe_passes_warm_up(&run->passes, &in, err);
 
+	if (!rc && moe_run_counts_first(run)) {
+		rc = moe_run_place_counted(run, layer, err);
+		if (!rc) /* other experts are to be warm */
+			rc = moe_passes_warm_up(&run->passes, &in, err);
+	}
+	if (!rc)
+		rc = moe_passes_run(&run->passes, &run->gather, &in, &out, err);
 	if (rc)
 		return rc;
 	record_layer(run, layer, &out);
@@ -303,6 +317,8 @@ static int finish(struct moe_run *run, struct moe_report *report, struct moe_err
 	report->weights_bytes = moe_weights_bytes(run->weights);
 	if (!rc && run->opts->output)
 		rc = moe_run_write_output(run, hidden, err);
+	if (!rc && run->opts->record)
+		rc = moe_run_record(run, run->opts->record, err);
 	if (!rc && run->opts->check)
 		rc = use_all_cores(run, err);
 	if (!rc && run->opts->check)
@@ -505,6 +521,25 @@ static bool needs_mpi(const struct moe_run_opts *opts)
 	return false;
 }
 
+int moe_run(const struct moe_run_opts *opts)
+{
+	struct moe_error err = {0};
+	int rc;
+
+	if (needs_mpi(opts)) {
+		fprintf(stderr, "accel-moe: alltoallv, put and window are for accel-moe run alone; "
+				"routing is the same over each exchange: leave --exchange out\n");
+		return MOE_EXIT_USAGE;
+	}
+	if (!opts->ranks)
+		return run_launched(opts);
+	rc = moe_launch_local((int)opts->ranks, opts->threads, run_local, (void *)opts, &err);
+	if (rc >= 0)
+		return rc;
+	fprintf(stderr, "accel-moe run: %s\n", err.text);
+	return MOE_EXIT_MISSING;
+}
+
 int moe_run_main(int argc, char **argv)
 {
 	struct moe_run_opts opts;
@@ -518,11 +553,5 @@ int moe_run_main(int argc, char **argv)
 		fprintf(stderr, "accel-moe run: %s\n", err.text);
 		return rc == -EINVAL ? MOE_EXIT_USAGE : MOE_EXIT_MISSING;
 	}
-	if (!opts.ranks)
-		return run_launched(&opts);
-	rc = moe_launch_local((int)opts.ranks, opts.threads, run_local, &opts, &err);
-	if (rc >= 0)
-		return rc;
-	fprintf(stderr, "accel-moe run: %s\n", err.text);
-	return MOE_EXIT_MISSING;
+	return moe_run(&opts);
 }

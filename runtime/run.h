@@ -6,6 +6,14 @@
 
 #include "exchange.h"
 
+struct moe_run_opts;
+
+/**
+ * moe_run - all ranks of a run, or the one that a launcher means; returns an enum moe_exit
+ * Exchanges that need an MPI are refused: only moe_run_main() starts its programs.
+ */
+int moe_run(const struct moe_run_opts *opts);
+
 /** moe_run_main - argv[0] is "run"; returns an enum moe_exit */
 int moe_run_main(int argc, char **argv);
 

@@ -31,6 +31,13 @@ static const char help[] =
 	"  --input FILE           safetensors with hidden_states [N,H], maybe topk_ids and topk_weights\n"
 	"  --save-input FILE      write the tokens that were made up, for others to check\n"
 	"  --output FILE          safetensors with hidden_states, moe_out, topk_ids, topk_weights and more\n"
+	"  --trace FILE           routing from a trace instead of the gate: JSON lines, or SGLang's dump\n"
+	"  --trace-layers LIST    the layers that a dump holds (default: by its size)\n"
+	"  --skew X               draw the routing: 0 even, 1 as uneven as R1's layers, to 10\n"
+	"  --placement contiguous|eplb   experts in order, or balanced over ranks (default contiguous)\n"
+	"  --redundant N          with eplb: slots for replicas of the most loaded experts (default 0)\n"
+	"  --eplb-from FILE       with eplb: balance by the counts of a trace (default: of the warm-up)\n"
+	"  --eplb-nodes N         with eplb: keep groups of experts within N nodes (default 1)\n"
 	"  --scores               put the gate's scores into the output too\n"
 	"  --check                compare with one process, bit for bit, and a few tokens with the plain kernels\n"
 	"  --json FILE            the report as JSON (- is standard output)\n"
@@ -157,6 +164,30 @@ static int parse_mpi(struct moe_run_opts *opts, const char *value, struct moe_er
 	return parse_word(&(struct words){"mpi", "openmpi", "mpich"}, value, &second, err);
 }
 
+static int parse_trace_layers(struct moe_run_opts *opts, const char *value, struct moe_error *err)
+{
+	int count = moe_layers_parse(value, opts->trace_layers, NULL);
+
+	if (count < 0)
+		return moe_error_set(err, -EINVAL,
+				     "--trace-layers: \"%s\" is not an ascending list such as 3-60",
+				     value);
+	opts->trace_layer_count = (uint32_t)count;
+	return 0;
+}
+
+static int parse_skew(struct moe_run_opts *opts, const char *value, struct moe_error *err)
+{
+	char *end;
+
+	opts->skewed = true;
+	opts->skew = strtod(value, &end);
+	if (*value < '0' || *value > '9' || *end || !(opts->skew <= K_SKEW_MAX))
+		return moe_error_set(err, -EINVAL, "--skew: \"%s\" is no number from 0 to %d",
+				     value, K_SKEW_MAX);
+	return 0;
+}
+
 static int parse_flags(struct moe_run_opts *opts, const char *name, const char *value,
 		       struct moe_error *err)
 {
@@ -166,6 +197,9 @@ static int parse_flags(struct moe_run_opts *opts, const char *name, const char *
 	if (!strcmp(name, "dtype")) {
 		rc = parse_word(&(struct words){name, "fp8", "bf16"}, value, &second, err);
 		opts->fp8 = !second;
+	} else if (!strcmp(name, "placement")) {
+		rc = parse_word(&(struct words){name, "contiguous", "eplb"}, value, &second, err);
+		opts->eplb = second;
 	} else if (!strcmp(name, "receive")) {
 		rc = parse_word(&(struct words){name, "in_place", "landed"}, value, &second, err);
 		opts->landed = second;
@@ -194,10 +228,9 @@ static int parse_option(struct moe_run_opts *opts, const char *name, const char 
 {
 	const struct {
 		const char *name, **string;
-	} strings[] = {{"weights", &opts->weights},
-		       {"input", &opts->input},
-		       {"output", &opts->output},
-		       {"save-input", &opts->save_input},
+	} strings[] = {{"weights", &opts->weights}, {"input", &opts->input},
+		       {"output", &opts->output},   {"save-input", &opts->save_input},
+		       {"trace", &opts->trace},	    {"eplb-from", &opts->eplb_from},
 		       {"json", &opts->json}};
 	const struct {
 		const char *name;
@@ -205,7 +238,9 @@ static int parse_option(struct moe_run_opts *opts, const char *name, const char 
 	} numbers[] = {{"ranks", MOE_RANKS_MAX, &opts->ranks},
 		       {"threads", 1024, &opts->threads},
 		       {"warmup", 1000, &opts->warmup},
-		       {"samples", 10000, &opts->samples}};
+		       {"samples", 10000, &opts->samples},
+		       {"redundant", K_EXPERTS_MAX, &opts->redundant},
+		       {"eplb-nodes", MOE_RANKS_MAX, &opts->eplb_nodes}};
 
 	for (unsigned i = 0; i < sizeof(strings) / sizeof(*strings); i++)
 		if (!strcmp(name, strings[i].name)) {
@@ -227,7 +262,12 @@ static int parse_option(struct moe_run_opts *opts, const char *name, const char 
 		return parse_number(name, value, UINT64_MAX, &opts->seed, err);
 	if (!strcmp(name, "timeout-ms"))
 		return parse_timeout(opts, value, err);
-	if (!strcmp(name, "dtype") || !strcmp(name, "receive") || !strcmp(name, "residual"))
+	if (!strcmp(name, "trace-layers"))
+		return parse_trace_layers(opts, value, err);
+	if (!strcmp(name, "skew"))
+		return parse_skew(opts, value, err);
+	if (!strcmp(name, "dtype") || !strcmp(name, "receive") || !strcmp(name, "residual") ||
+	    !strcmp(name, "placement"))
 		return parse_flags(opts, name, value, err);
 	return moe_config_set(&opts->config, name, value, err);
 }
@@ -259,6 +299,29 @@ static bool is_launched(void)
 	       (getenv("PMIX_RANK") && getenv("PMIX_NAMESPACE")) || getenv("PMI_RANK");
 }
 
+/* What belongs together, and what does not. */
+static int check_routing(const struct moe_run_opts *o, struct moe_error *err)
+{
+	if (o->trace && o->skewed)
+		return moe_error_set(err, -EINVAL,
+				     "--trace brings a routing, --skew draws one: choose");
+	if (!o->eplb && (o->redundant || o->eplb_from || o->eplb_nodes > 1))
+		return moe_error_set(
+			err, -EINVAL,
+			"--redundant, --eplb-from and --eplb-nodes need --placement eplb");
+	if (o->eplb && !o->eplb_from && !o->warmup)
+		return moe_error_set(
+			err, -EINVAL,
+			"--placement eplb needs counts: --warmup of at least 1, or --eplb-from");
+	if (!o->eplb_nodes)
+		return moe_error_set(err, -EINVAL, "--eplb-nodes is 0");
+	if (o->redundant > K_EXPERTS_MAX - o->config.experts)
+		return moe_error_set(err, -EINVAL,
+				     "--redundant: %u with %u experts is more than %d slots",
+				     o->redundant, o->config.experts, K_EXPERTS_MAX);
+	return 0;
+}
+
 static int check(struct moe_run_opts *opts, bool ranks_given, struct moe_error *err)
 {
 	bool launched = !ranks_given && is_launched();
@@ -278,6 +341,8 @@ static int check(struct moe_run_opts *opts, bool ranks_given, struct moe_error *
 	if (!opts->samples)
 		opts->samples = opts->exchange_count > 1 ? SAMPLES_COMPARED : 1;
 	rc = read_config(opts, err);
+	if (!rc)
+		rc = check_routing(opts, err);
 	for (uint32_t i = 0; i < opts->layer_count && !rc; i++)
 		if (!moe_config_is_moe(&opts->config, opts->layers[i]))
 			rc = moe_error_set(err, -EINVAL,
@@ -289,11 +354,13 @@ static int check(struct moe_run_opts *opts, bool ranks_given, struct moe_error *
 int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct moe_error *err)
 {
 	static const char *const names[] = {
-		"layers",  "tokens",   "ranks",	      "weights",	"seed",	  "dtype",
-		"receive", "residual", "input",	      "save-input",	"output", "json",
-		"threads", "warmup",   "timeout-ms",  "experts",	"hidden", "intermediate",
-		"topk",	   "groups",   "topk-groups", "shared-experts", "scale",  "exchange",
-		"samples", "mpi"};
+		"layers",    "tokens",	     "ranks",	    "weights",	      "seed",
+		"dtype",     "receive",	     "residual",    "input",	      "save-input",
+		"output",    "json",	     "threads",	    "warmup",	      "timeout-ms",
+		"trace",     "trace-layers", "skew",	    "placement",      "redundant",
+		"eplb-from", "eplb-nodes",   "experts",	    "hidden",	      "intermediate",
+		"topk",	     "groups",	     "topk-groups", "shared-experts", "scale",
+		"exchange",  "samples",	     "mpi"};
 	enum { NAMES = sizeof(names) / sizeof(*names) };
 	struct option long_options[NAMES + 4] = {{0}};
 	int found, index = 0, rc = 0, scores = 0, checked = 0;
@@ -310,6 +377,7 @@ int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct 
 				      .seed = 1,
 				      .fp8 = true,
 				      .warmup = 1,
+				      .eplb_nodes = 1,
 				      .timeout_ns = INT64_C(30000000000),
 				      .argc = argc,
 				      .argv = argv};

@@ -24,9 +24,18 @@ struct moe_run_opts {
 	bool fp8, landed, check, scores;
 	enum moe_residual residual;
 	const char *input, *output, *save_input, *json;
-	uint32_t threads; /* a rank; 0: cores / ranks */
-	uint32_t warmup;  /* times each layer runs before those that are timed */
-	uint32_t samples; /* timed passes of each layer and exchange */
+	const char *trace;  /* routing to follow, or NULL: the gate's */
+	const char *record; /* trace to write, or NULL */
+	uint32_t trace_layers[MOE_LAYERS_MAX], trace_layer_count; /* of dumps; 0: by their size */
+	bool skewed; /* the routing is drawn, as uneven as skew says */
+	double skew;
+	bool eplb;	    /* balanced; else experts lie in order */
+	uint32_t redundant; /* slots beyond one an expert */
+	uint32_t eplb_nodes;
+	const char *eplb_from; /* trace whose counts decide, or NULL: those of the warm-up */
+	uint32_t threads;      /* a rank; 0: cores / ranks */
+	uint32_t warmup;       /* times each layer runs before those that are timed */
+	uint32_t samples;      /* timed passes of each layer and exchange */
 	enum moe_exchange_kind exchanges[MOE_EXCHANGES]; /* the first one's results are written */
 	uint32_t exchange_count;
 	const char *mpi_name;	   /* "openmpi", "mpich"; NULL: the first that is there */

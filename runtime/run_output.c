@@ -24,7 +24,7 @@ static int write_rank(struct moe_run *run, struct moe_output *out, uint32_t laye
 						       run->record.bytes;
 	const uint64_t *received = (const void *)(record + run->record.recv_tokens);
 	uint32_t row = (uint32_t)run->input.rank_offsets[rank], tokens = moe_run_tokens(run, rank);
-	int64_t slots[K_EXPERTS_MAX];
+	int64_t slots[K_EXPERTS_MAX], experts[K_EXPERTS_MAX];
 	int rc = moe_output_write(out, MOE_OUTPUT_MOE_OUT, layer, row, tokens,
 				  record + run->record.moe_out, err);
 
@@ -37,13 +37,20 @@ static int write_rank(struct moe_run *run, struct moe_output *out, uint32_t laye
 	if (!rc && run->opts->scores)
 		rc = moe_output_write(out, MOE_OUTPUT_SCORES, layer, row, tokens,
 				      record + run->record.scores, err);
-	for (uint32_t s = 0; s < run->placement.slots_max; s++)
-		slots[s] = s < moe_placement_count(&run->placement, (uint32_t)rank)
-				   ? (int64_t)received[s]
-				   : -1;
+	for (uint32_t s = 0; s < run->placement.slots_max; s++) {
+		bool has = s < moe_placement_count(&run->placement, (uint32_t)rank);
+
+		slots[s] = has ? (int64_t)received[s] : -1;
+		experts[s] = has ? (int64_t)moe_placement_expert(&run->placement, layer,
+								 run->placement.first[rank] + s)
+				 : -1;
+	}
 	if (!rc)
 		rc = moe_output_write(out, MOE_OUTPUT_RECV_TOKENS, layer, (uint32_t)rank, 1, slots,
 				      err);
+	if (!rc)
+		rc = moe_output_write(out, MOE_OUTPUT_SLOT_EXPERTS, layer, (uint32_t)rank, 1,
+				      experts, err);
 	if (!rc && layer + 1 == run->opts->layer_count)
 		rc = moe_output_write(out, MOE_OUTPUT_INCOMPLETE, 0, row, tokens,
 				      record + run->record.incomplete, err);
@@ -80,7 +87,7 @@ int moe_run_write_output(struct moe_run *run, uint16_t *hidden, struct moe_error
 		{"dtype", o->fp8 ? "fp8" : "bf16"},
 		{"transport", moe_run_transport(o, run->world)},
 		{"receive", o->landed ? "landed" : "in_place"},
-		{"placement", "contiguous"},
+		{"placement", o->eplb ? "eplb" : "contiguous"},
 		{"seed", seed},
 		{"weights", o->weights ? o->weights : "synthetic"},
 	};
@@ -94,7 +101,7 @@ int moe_run_write_output(struct moe_run *run, uint16_t *hidden, struct moe_error
 	snprintf(ranks, sizeof(ranks), "%d", run->world);
 	snprintf(seed, sizeof(seed), "%" PRIu64, o->seed);
 	rc = moe_output_create(o->output, &o->config, run->tokens_all, o->layer_count,
-			       (uint32_t)run->world, o->scores, metadata,
+			       (uint32_t)run->world, run->placement.slots_max, o->scores, metadata,
 			       sizeof(metadata) / sizeof(*metadata), &out, err);
 	if (rc)
 		return rc;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
-/* The tokens of a run: read from a file, or made up out of the seed. */
+/* The tokens of a run: read from a file, or made up out of the seed; their routing is in run_routing.c. */
 #include <accel_num.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -108,5 +108,5 @@ int moe_run_take_input(struct moe_run *run, struct moe_error *err)
 	memcpy(run->hidden,
 	       run->input.hidden + (size_t)run->input.rank_offsets[run->rank] * o->config.hidden,
 	       (size_t)moe_run_tokens(run, run->rank) * o->config.hidden * sizeof(*run->hidden));
-	return 0;
+	return moe_run_take_routing(run, err);
 }

@@ -10,7 +10,7 @@
 
 #include "uapi/accel_num.h"
 
-enum { OUTPUTS = MOE_OUTPUT_SCORES + 1 };
+enum { OUTPUTS = MOE_OUTPUT_SLOT_EXPERTS + 1 };
 
 /* What IN must be, and where from, for sentences. */
 struct wanted {
@@ -230,11 +230,10 @@ struct moe_output {
 };
 
 int moe_output_create(const char *path, const struct moe_config *config, uint32_t tokens,
-		      uint32_t layers, uint32_t ranks, bool scores,
+		      uint32_t layers, uint32_t ranks, uint32_t slots, bool scores,
 		      const struct moe_metadata *metadata, size_t metadata_count,
 		      struct moe_output **output, struct moe_error *err)
 {
-	const uint64_t slots = config->experts / ranks + !!(config->experts % ranks);
 	const uint64_t n = tokens, l = layers;
 	/* The widest elements first, so that all are aligned. */
 	const struct {
@@ -243,6 +242,8 @@ int moe_output_create(const char *path, const struct moe_config *config, uint32_
 	} all[] = {
 		{MOE_OUTPUT_RECV_TOKENS,
 		 {"recv_tokens", MOE_DTYPE_I64, 3, {l, ranks, slots}, NULL, 0}},
+		{MOE_OUTPUT_SLOT_EXPERTS,
+		 {"slot_experts", MOE_DTYPE_I64, 3, {l, ranks, slots}, NULL, 0}},
 		{MOE_OUTPUT_TOPK_WEIGHTS,
 		 {"topk_weights", MOE_DTYPE_F32, 3, {l, n, config->topk}, NULL, 0}},
 		{MOE_OUTPUT_TOPK_IDS,
@@ -272,7 +273,10 @@ int moe_output_create(const char *path, const struct moe_config *config, uint32_
 		o->tensor[all[i].id].number = count;
 		o->tensor[all[i].id].present = true;
 		o->tensor[all[i].id].layers = t->dims == 3 ? layers : 1;
-		o->tensor[all[i].id].rows = all[i].id == MOE_OUTPUT_RECV_TOKENS ? ranks : tokens;
+		o->tensor[all[i].id].rows = all[i].id == MOE_OUTPUT_RECV_TOKENS ||
+							    all[i].id == MOE_OUTPUT_SLOT_EXPERTS
+						    ? ranks
+						    : tokens;
 		o->tensor[all[i].id].row_bytes = row_bytes;
 		tensors[count++] = *t;
 	}

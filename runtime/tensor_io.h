@@ -7,8 +7,9 @@
  *      rank_offsets I64 [R+1]: optional; rank r takes rows rank_offsets[r]..rank_offsets[r+1]-1; else an even split
  *      topk_ids I32|I64 [L,N,K] and topk_weights F32 [L,N,K]: optional, both or none; then the gate is not run
  * OUT  hidden_states BF16 [N,H] after the last layer; moe_out BF16 [L,N,H] before the residual; topk_ids I32 [L,N,K];
- *      topk_weights F32 [L,N,K]; scores F32 [L,N,E] if wanted; recv_tokens I64 [L,R,ceil(E/R)] by rank and slot, -1
- *      where a rank has no such slot; incomplete U8 [N]; __metadata__ as the caller says
+ *      topk_weights F32 [L,N,K]; scores F32 [L,N,E] if wanted; recv_tokens I64 [L,R,S] by rank and slot, S being the
+ *      most slots of a rank, -1 where it has no such slot; slot_experts I64 [L,R,S] the expert in each, or -1;
+ *      incomplete U8 [N]; __metadata__ as the caller says
  */
 #ifndef ACCEL_RUNTIME_TENSOR_IO_H
 #define ACCEL_RUNTIME_TENSOR_IO_H
@@ -46,17 +47,19 @@ enum moe_output_id {
 	MOE_OUTPUT_RECV_TOKENS,
 	MOE_OUTPUT_INCOMPLETE,
 	MOE_OUTPUT_SCORES,
+	MOE_OUTPUT_SLOT_EXPERTS,
 };
 
 struct moe_output;
 
 /**
  * moe_output_create - begin an OUT file
+ * @slots: S, the most slots of a rank
  * @scores: whether it has scores
  * Return: as moe_safetensors_create().
  */
 int moe_output_create(const char *path, const struct moe_config *config, uint32_t tokens,
-		      uint32_t layers, uint32_t ranks, bool scores,
+		      uint32_t layers, uint32_t ranks, uint32_t slots, bool scores,
 		      const struct moe_metadata *metadata, size_t metadata_count,
 		      struct moe_output **output, struct moe_error *err);
 

@@ -5,6 +5,9 @@
     golden OUT LAYERFILE fp8|bf16   moe_out of a run of one layer is what the golden layer says
     same OUT OUT                    every tensor has the same bits
     route IN NEW LAYERS E K SEED    IN with made-up routing: ids may repeat or be -1
+    given IN OUT NEW                NEW is IN with the routing that OUT had
+    ids OUT OUT                     both chose the same experts
+    routed OUT OUT                  and gave them the same weights
     report JSON VERDICT             has every field of an accel-moe/1 report, and that verdict
 
 Prints what is wrong, a line each; nothing is a pass.
@@ -25,14 +28,14 @@ TENSORS = {"bf16": "output_exact", "fp8": "output_fp8"}
 REPORT = {
     "": "schema version commit argv host model run layers tokens_per_s memory errors verdict",
     "model": "layers hidden intermediate experts topk groups topk_groups scale shared_experts",
-    "run": "ranks transport receive dtype device tokens_per_rank placement weights seed launcher",
+    "run": "ranks transport receive dtype device tokens_per_rank placement redundant weights seed launcher",
     "memory": "weights_bytes ep_bytes",
     "memory.ep_bytes": "recv returned output meta",
     "layers.0": "layer per_rank layer_ns counters routing error",
     "layers.0.per_rank.0": "rank gate_ns dispatch_ns shared_ns experts_ns combine_ns total_ns"
     " tokens_in rows_received experts_active wait_ns_by_peer",
     "layers.0.counters": "bytes_wire bytes_landed bytes_quantised bytes_staged maps work_requests",
-    "layers.0.routing": "hottest_expert_share equal near_ties",
+    "layers.0.routing": "hottest_expert_share equal near_ties busiest_rank busiest_rank_in_order",
     "layers.0.error": "rel_l2_max rel_l2_mean max_abs bits_equal_single_process bar_rel_l2",
     "errors.0": "rank phase lane round code text",
 }
@@ -85,6 +88,29 @@ def route(source, new, layers, experts, topk, seed):
     return []
 
 
+def given(source, out, new):
+    out = File(out)
+    save(
+        new,
+        {
+            "hidden_states": ("BF16", File(source).get("hidden_states")),
+            "topk_ids": ("I32", out.get("topk_ids")),
+            "topk_weights": ("F32", out.get("topk_weights")),
+        },
+    )
+    return []
+
+
+def ids(one, other):
+    alike = File(one).get("topk_ids").tobytes() == File(other).get("topk_ids").tobytes()
+    return [] if alike else ["topk_ids differ"]
+
+
+def routed(one, other):
+    alike = File(one).get("topk_weights").tobytes() == File(other).get("topk_weights").tobytes()
+    return ids(one, other) + ([] if alike else ["topk_weights differ"])
+
+
 def report(path, verdict):
     with open(path, encoding="utf-8") as file:
         document = json.load(file)
@@ -110,7 +136,15 @@ def report(path, verdict):
 
 
 def main():
-    jobs = {"golden": golden, "same": same, "route": route, "report": report}
+    jobs = {
+        "golden": golden,
+        "same": same,
+        "route": route,
+        "given": given,
+        "ids": ids,
+        "routed": routed,
+        "report": report,
+    }
     failed = False
     for line in sys.stdin:
         name, *words = line.split()

@@ -293,13 +293,17 @@ def judge_routing(judge, layer, routing, lost, out_ids, out_weights, near_ties):
     return ids, ids_weights
 
 
-def judge_counts(judge, layer, ids, recv_tokens, experts):
-    """recv_tokens [R,E/R], experts in order, against the ids; other placements are not judged."""
-    if recv_tokens is None or recv_tokens.size != experts:
+def judge_counts(judge, layer, ids, recv_tokens, slot_experts, experts):
+    """recv_tokens [R,S] against the ids; slot_experts [R,S] says whose they are, -1 being no slot."""
+    if recv_tokens is None or slot_experts is None:
+        return
+    held = slot_experts >= 0
+    if (held != (recv_tokens >= 0)).any() or slot_experts.max() >= experts:
+        judge.faults.append(f"layer {layer}: slot_experts and recv_tokens do not fit")
         return
     expected = np.array([(ids == expert).any(1).sum() for expert in range(experts)])
     entries = np.bincount(ids[ids >= 0], minlength=experts)
-    got = recv_tokens.reshape(-1)
+    got = np.bincount(slot_experts[held], recv_tokens[held], minlength=experts)
     for expert in np.flatnonzero((got != expected) & (got != entries))[:1]:
         judge.faults.append(
             f"layer {layer}: expert {expert} received {got[expert]} tokens, not {expected[expert]}"
@@ -328,7 +332,9 @@ def judge_layer(judge, args, weights, layer, x, given, out):
             lambda t: f"layer {layer} token {t}: ids or weights are not those of the input",
         )
     equal = len(judge.faults) == faults_before
-    judge_counts(judge, layer, ids, out["recv_tokens"], weights.config.experts)
+    judge_counts(
+        judge, layer, ids, out["recv_tokens"], out["slot_experts"], weights.config.experts
+    )
     exact, expected, slack = reference(x, ids, ids_weights, weights, layer, args.dtype == "fp8")
     rows = bf16_decode(out["moe_out"]).astype(np.float64)
     nan = ~np.isfinite(rows).all(1) | ~np.isfinite(out["weights"]).all(1)
@@ -389,6 +395,7 @@ def judge_all(args, weights):
         else None
     )
     counts = product.get("recv_tokens") if "recv_tokens" in product else None
+    held = product.get("slot_experts") if "slot_experts" in product else None
     given = None
     if "topk_ids" in source:
         given = (
@@ -407,6 +414,7 @@ def judge_all(args, weights):
             "weights": ids_weights[i],
             "scores": None if scores is None else scores[i],
             "recv_tokens": None if counts is None else counts[i],
+            "slot_experts": None if held is None else held[i],
         }
         results.append(
             judge_layer(judge, args, weights, layer, x, given and (given[0][i], given[1][i]), out)

@@ -257,9 +257,10 @@ class Product:
                     routing.weights(routing.ids),
                     counts,
                     routing.scores,
+                    np.arange(16).reshape(4, 4),
                 )
             )
-        names = ("moe_out", "topk_ids", "topk_weights", "recv_tokens", "scores")
+        names = ("moe_out", "topk_ids", "topk_weights", "recv_tokens", "scores", "slot_experts")
         self.out = {name: np.stack([part[i] for part in parts]) for i, name in enumerate(names)}
         self.out["topk_weights"] = self.out["topk_weights"].astype(np.float32)
         self.out["hidden_states"] = (
@@ -274,6 +275,7 @@ class Product:
             "topk_ids": "I32",
             "topk_weights": "F32",
             "recv_tokens": "I64",
+            "slot_experts": "I64",
             "scores": "F32",
             "incomplete": "U8",
         }
@@ -375,6 +377,9 @@ SPOILT = {
     "a weight of NaN": set_at("topk_weights", (0, 0, 0), lambda _: np.nan),
     "swapped weights": set_at("topk_weights", (0, 1), lambda w: w[::-1].copy()),
     "a wrong score": set_at("scores", (0, 2, 5), lambda s: s * 1.001),
+    "an expert in another's slot": set_at("slot_experts", (0, 0), lambda row: row[::-1].copy()),
+    "an expert that is none": set_at("slot_experts", (0, 3, 3), lambda _: 16),
+    "a slot that is none": set_at("slot_experts", (0, 2, 2), lambda _: -1),
     "a lost token": set_at("recv_tokens", (0, 1, 1), lambda n: n - 1),
     "an incomplete token": set_at("incomplete", 11, lambda _: 1),
     "a changed last state": set_at("hidden_states", (5, 5), lambda bits: bits ^ 1),

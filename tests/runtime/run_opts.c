@@ -59,6 +59,9 @@ TEST(run_opts, defaults)
 	CHECK_EQ(o.config.experts, 256);
 	CHECK(o.fp8 && !o.landed && !o.check && !o.scores);
 	CHECK(!o.weights && !o.input && !o.output && !o.save_input && !o.json);
+	CHECK(!o.trace && !o.record && !o.skewed && !o.eplb && !o.eplb_from);
+	CHECK_EQ(o.redundant, 0);
+	CHECK_EQ(o.eplb_nodes, 1);
 }
 
 TEST(run_opts, every_option)
@@ -92,6 +95,16 @@ TEST(run_opts, every_option)
 	CHECK_EQ(o.warmup, 0);
 	CHECK_EQ(o.timeout_ns, 7000000);
 	CHECK(!strcmp(o.input, "in"));
+
+	REQUIRE_EQ(parse(&o, "--trace t --trace-layers 0-4 --placement eplb --redundant 32 "
+			     "--eplb-from f --eplb-nodes 4 --warmup 0"),
+		   0);
+	CHECK(!strcmp(o.trace, "t") && !strcmp(o.eplb_from, "f") && o.eplb);
+	CHECK_EQ(o.trace_layer_count, 5);
+	CHECK_EQ(o.redundant, 32);
+	CHECK_EQ(o.eplb_nodes, 4);
+	REQUIRE_EQ(parse(&o, "--skew 0 --placement contiguous"), 0);
+	CHECK(o.skewed && o.skew == 0 && !o.eplb);
 }
 
 TEST(run_opts, refuses_and_says_why)
@@ -120,6 +133,16 @@ TEST(run_opts, refuses_and_says_why)
 		{"--topk 300", "topk"},
 		{"--scale x", "x"},
 		{"--input a --save-input b", "--save-input"},
+		{"--trace a --skew 1", "choose"},
+		{"--trace-layers 4,3", "--trace-layers"},
+		{"--skew 10.5", "10.5"},
+		{"--skew nan", "nan"},
+		{"--placement some", "some"},
+		{"--redundant 1", "--placement eplb"},
+		{"--eplb-from a", "--placement eplb"},
+		{"--placement eplb --warmup 0", "--eplb-from"},
+		{"--placement eplb --redundant 3841", "4096 slots"},
+		{"--placement eplb --eplb-nodes 0", "--eplb-nodes"},
 	};
 	struct moe_run_opts o;
 

@@ -9,7 +9,7 @@
 #include "tests/runtime/scratch.h"
 #include "tests/tap.h"
 
-enum { N = 5, H = 16, K = 2, L = 3, R = 2, E = 5 };
+enum { N = 5, H = 16, K = 2, L = 3, R = 2, E = 5, S = 3 };
 
 static const struct moe_config config = {
 	.hidden = H,
@@ -207,7 +207,8 @@ static void write_all(struct moe_output *o, bool scores)
 {
 	struct moe_error err = {0};
 	static const float zeros[N * E];
-	const int64_t recv[R * 3] = {1, 2, 3, 4, 5, -1};
+	const int64_t recv[R * S] = {1, 2, 3, 4, 5, -1};
+	const int64_t held[R * S] = {4, 0, 1, 2, 3, -1};
 	const uint8_t incomplete[N] = {0, 1, 0, 0, 0};
 
 	for (uint32_t l = 0; l < L; l++) {
@@ -221,6 +222,7 @@ static void write_all(struct moe_output *o, bool scores)
 					  topk_weights + l * N * K, &err),
 			 0);
 		CHECK_EQ(moe_output_write(o, MOE_OUTPUT_RECV_TOKENS, l, 0, R, recv, &err), 0);
+		CHECK_EQ(moe_output_write(o, MOE_OUTPUT_SLOT_EXPERTS, l, 0, R, held, &err), 0);
 		CHECK_EQ(moe_output_write(o, MOE_OUTPUT_SCORES, l, 0, N, zeros, &err),
 			 scores ? 0 : -EINVAL);
 	}
@@ -230,7 +232,7 @@ static void write_all(struct moe_output *o, bool scores)
 	CHECK_EQ(moe_output_write(o, MOE_OUTPUT_MOE_OUT, L, 0, 1, rows, &err), -EINVAL);
 	CHECK_EQ(moe_output_write(o, MOE_OUTPUT_MOE_OUT, 0, N, 1, rows, &err), -EINVAL);
 	CHECK_EQ(moe_output_write(o, MOE_OUTPUT_MOE_OUT, 0, UINT32_MAX, 2, rows, &err), -EINVAL);
-	CHECK_EQ(moe_output_write(o, (enum moe_output_id)7, 0, 0, 1, rows, &err), -EINVAL);
+	CHECK_EQ(moe_output_write(o, (enum moe_output_id)8, 0, 0, 1, rows, &err), -EINVAL);
 }
 
 TEST(output, reads_back)
@@ -243,8 +245,9 @@ TEST(output, reads_back)
 
 	good();
 	for (int scores = 0; scores < 2; scores++) {
-		REQUIRE_EQ(moe_output_create(path, &config, N, L, R, scores, metadata, 2, &o, &err),
-			   0);
+		REQUIRE_EQ(
+			moe_output_create(path, &config, N, L, R, S, scores, metadata, 2, &o, &err),
+			0);
 		write_all(o, scores);
 		REQUIRE_EQ(moe_output_finish(o, &err), 0);
 		REQUIRE_EQ(moe_safetensors_open(path, &file, &err), 0);
@@ -258,9 +261,10 @@ TEST(output, reads_back)
 		CHECK(!memcmp(moe_safetensors_find(file, "topk_weights")->data, topk_weights,
 			      sizeof(topk_weights)));
 		CHECK_EQ(((const int64_t *)moe_safetensors_find(file, "recv_tokens")
-				  ->data)[R * 3 * L - 1],
+				  ->data)[R * S * L - 1],
 			 -1);
-		CHECK_EQ(moe_safetensors_find(file, "recv_tokens")->shape[2], 3);
+		CHECK_EQ(moe_safetensors_find(file, "recv_tokens")->shape[2], S);
+		CHECK_EQ(((const int64_t *)moe_safetensors_find(file, "slot_experts")->data)[0], 4);
 		CHECK_EQ(((const uint8_t *)moe_safetensors_find(file, "incomplete")->data)[1], 1);
 		CHECK_EQ(!!moe_safetensors_find(file, "scores"), scores);
 		moe_safetensors_close(file);
@@ -275,7 +279,7 @@ TEST(output, an_in_file_can_be_made_of_it)
 	struct moe_output *o;
 
 	good();
-	REQUIRE_EQ(moe_output_create(path, &config, N, L, R, false, NULL, 0, &o, &err), 0);
+	REQUIRE_EQ(moe_output_create(path, &config, N, L, R, S, false, NULL, 0, &o, &err), 0);
 	write_all(o, false);
 	REQUIRE_EQ(moe_output_finish(o, &err), 0);
 	REQUIRE_EQ(moe_input_read(path, &config, L, R, &input, &err), 0);
@@ -289,12 +293,13 @@ TEST(output, unfinished_leaves_nothing)
 	struct moe_error err;
 	struct moe_output *o;
 
-	REQUIRE_EQ(moe_output_create(path, &config, N, L, R, false, NULL, 0, &o, &err), 0);
+	REQUIRE_EQ(moe_output_create(path, &config, N, L, R, S, false, NULL, 0, &o, &err), 0);
 	CHECK_EQ(moe_output_finish(o, &err), -EINVAL);
-	REQUIRE_EQ(moe_output_create(path, &config, N, L, R, false, NULL, 0, &o, &err), 0);
+	REQUIRE_EQ(moe_output_create(path, &config, N, L, R, S, false, NULL, 0, &o, &err), 0);
 	moe_output_abandon(o);
 	moe_output_abandon(NULL);
 	CHECK(access(path, F_OK) && access(scratch("never.safetensors.part"), F_OK));
-	CHECK_EQ(moe_output_create(scratch("no/dir"), &config, N, L, R, false, NULL, 0, &o, &err),
-		 -ENOENT);
+	CHECK_EQ(
+		moe_output_create(scratch("no/dir"), &config, N, L, R, S, false, NULL, 0, &o, &err),
+		-ENOENT);
 }
