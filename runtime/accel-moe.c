@@ -8,6 +8,7 @@
 #include "error.h"
 #include "run.h"
 #include "synth.h"
+#include "trace_command.h"
 
 static const struct {
 	const char *name;
@@ -15,6 +16,7 @@ static const struct {
 	const char *help;
 } commands[] = {
 	{"run", moe_run_main, "run MoE layers across ranks, checked"},
+	{"trace", moe_trace_main, "record the routing of a run, or say how even one is"},
 	{"synth", moe_synth_main, "write seeded weights as a checkpoint"},
 };
 
