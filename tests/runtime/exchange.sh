@@ -61,6 +61,16 @@ REPORT
 	tap_ok 'none: one rank, and no tokens at all' "$(
 		same one none,accel $small --ranks 1 --tokens 4
 		same empty accel,none $small --ranks 2 --tokens 0)"
+	tap_ok 'none: experts with replicas, placed by the warm-up and by a trace' "$(
+		expect 0 "$moe" trace record "$dir/trace" --layers 3,5 $small --ranks 3 --tokens 5,0,9 --skew 1
+		for options in '--warmup 2' "--warmup 0 --eplb-from $dir/trace"; do
+			placed="--layers 3,5 --ranks 3 --tokens 5,0,9 --trace $dir/trace"
+			placed="$placed --placement eplb --redundant 6"
+			same both accel,none $small $placed $options
+			report both accel,none 3,5 local
+			same none none $small $placed $options
+			tensors "$dir/both" "$dir/none"
+		done)"
 	for mpi in openmpi mpich; do
 		if [ ! -x "$bin/accel-moe-$mpi" ]; then
 			tap_skip "$mpi: the bits of accel" "no mpicc.$mpi when this was built"
@@ -75,6 +85,12 @@ REPORT
 			same put put --mpi $mpi $small --layers 3 --ranks 2 --tokens 3 --dtype bf16
 			same accel accel $small --layers 3 --ranks 2 --tokens 3 --dtype bf16
 			tensors "$dir/accel" "$dir/put")"
+		tap_ok "$mpi: experts with replicas, placed by the warm-up: the bits of accel" "$(
+			placed='--layers 3,5 --ranks 3 --tokens 5,0,9 --skew 1'
+			placed="$placed --warmup 1 --placement eplb --redundant 6"
+			same accel accel $small $placed
+			same placed alltoallv,accel,put,window,none --mpi $mpi $small $placed
+			tensors "$dir/accel" "$dir/placed")"
 		tap_ok "$mpi: a rank's error ends the run" "$(
 			expect 2 "$moe" run --mpi $mpi --exchange alltoallv --ranks 3 --tokens 1,2 $small
 			expect 3 "$moe" run --mpi $mpi --exchange alltoallv --ranks 2 --weights "$dir/nowhere")"
