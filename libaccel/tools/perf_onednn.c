@@ -423,6 +423,8 @@ static int open_bf16(const struct perf_peer_shape *shape, struct perf_peer **pee
 	return open_onednn(shape, &perf_peer_onednn_bf16, dnnl_bf16, peer, why, why_bytes);
 }
 
+#define CALLS .prepare = prepare, .run = run, .close = close_onednn
+
 #else
 
 static size_t expert_bytes_f32(const struct perf_peer_shape *shape)
@@ -443,9 +445,7 @@ static int open_f32(const struct perf_peer_shape *shape, struct perf_peer **peer
 
 #define expert_bytes_bf16 expert_bytes_f32
 #define open_bf16 open_f32
-#define prepare NULL
-#define run NULL
-#define close_onednn NULL
+#define CALLS .prepare = NULL /* open fails */
 
 #endif
 
@@ -455,9 +455,7 @@ const struct perf_peer_ops perf_peer_onednn_f32 = {
 	.dtype = "f32",
 	.expert_bytes = expert_bytes_f32,
 	.open = open_f32,
-	.prepare = prepare,
-	.run = run,
-	.close = close_onednn,
+	CALLS,
 };
 
 const struct perf_peer_ops perf_peer_onednn_bf16 = {
@@ -466,7 +464,5 @@ const struct perf_peer_ops perf_peer_onednn_bf16 = {
 	.dtype = "bf16",
 	.expert_bytes = expert_bytes_bf16,
 	.open = open_bf16,
-	.prepare = prepare,
-	.run = run,
-	.close = close_onednn,
+	CALLS,
 };
