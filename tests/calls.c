@@ -172,8 +172,11 @@ static void count_mapping(int by)
 }
 
 #ifdef __SANITIZE_ADDRESS__
-/* What leaks is counted here; LeakSanitizer's look takes longer than a run, and hangs if it is stopped. */
-const char *__asan_default_options(void);
+/*
+ * What leaks is counted here; LeakSanitizer's look takes longer than a run, and hangs for ever if a
+ * SIGCONT meets the stop by which it begins. The sanitizer's library must be able to find this.
+ */
+__attribute__((visibility("default"))) const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
 	return "detect_leaks=0";
