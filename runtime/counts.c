@@ -2,6 +2,7 @@
 // Copyright (c) 2026 The accel authors
 /* See counts.h. One round: as many tokens as ranks, all of them the same row. */
 #include "counts.h"
+#include "gather.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,15 +13,7 @@ static const char summing[] = "summing the counts of experts";
 int moe_counts_init(struct moe_counts *c, struct accel_device *dev, struct accel_group *group,
 		    uint32_t experts, int64_t timeout_ns, struct moe_error *err)
 {
-	/* Bytes, not numbers: whatever the environment's options say. */
-	struct accel_ep_opts opts = {
-		.size = sizeof(opts),
-		.dtype = ACCEL_DTYPE_BF16,
-		.receive = ACCEL_RECEIVE_IN_PLACE,
-		.combine_input = ACCEL_COMBINE_RANK,
-		.lanes = 1,
-		.timeout_ns = timeout_ns,
-	};
+	struct accel_ep_opts opts = moe_gather_opts(timeout_ns);
 	struct accel_group_info info = {.size = sizeof(info)};
 	int rc = accel_group_info_get(group, &info);
 	uint32_t world = (uint32_t)info.world;

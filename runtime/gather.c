@@ -17,15 +17,7 @@ static const char gathering[] = "gathering results";
 int moe_gather_init(struct moe_gather *g, struct accel_device *dev, struct accel_group *group,
 		    int64_t timeout_ns, struct moe_error *err)
 {
-	/* Bytes, not numbers: whatever the environment's options say. */
-	struct accel_ep_opts opts = {
-		.size = sizeof(opts),
-		.dtype = ACCEL_DTYPE_BF16,
-		.receive = ACCEL_RECEIVE_IN_PLACE,
-		.combine_input = ACCEL_COMBINE_RANK,
-		.lanes = 1,
-		.timeout_ns = timeout_ns,
-	};
+	struct accel_ep_opts opts = moe_gather_opts(timeout_ns);
 	struct accel_group_info info = {.size = sizeof(info)};
 	int rc = accel_group_info_get(group, &info);
 

@@ -19,6 +19,19 @@ struct moe_gather {
 	void *out;
 };
 
+/** moe_gather_opts - of a context that carries bytes, not numbers, whatever the environment says */
+static inline struct accel_ep_opts moe_gather_opts(int64_t timeout_ns)
+{
+	return (struct accel_ep_opts){
+		.size = sizeof(struct accel_ep_opts),
+		.dtype = ACCEL_DTYPE_BF16,
+		.receive = ACCEL_RECEIVE_IN_PLACE,
+		.combine_input = ACCEL_COMBINE_RANK,
+		.lanes = 1,
+		.timeout_ns = timeout_ns,
+	};
+}
+
 /** moe_gather_init - collective; 0 or what libaccel returns */
 int moe_gather_init(struct moe_gather *gather, struct accel_device *dev, struct accel_group *group,
 		    int64_t timeout_ns, struct moe_error *err);
