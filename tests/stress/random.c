@@ -282,22 +282,34 @@ static int finish(struct driver *d, int (*end)(struct exchange *, uint32_t, int6
 	return rc;
 }
 
+/* dispatch_begin or combine_begin, whose first try came to rc, until it succeeds; or this rank is out. */
+static bool begin(struct driver *d, int (*call)(struct exchange *, uint32_t), int rc)
+{
+	uint32_t patience = 0;
+
+	for (int i = 0; i < TRIES && rc; i++) {
+		if (!recover(d, rc, &patience))
+			return false;
+		rc = call(&d->r->e, d->lane);
+	}
+	return CHECK_EQ(rc, 0);
+}
+
+static bool dispatch_begin(struct driver *d)
+{
+	return begin(d, exchange_dispatch_begin, exchange_dispatch_begin(&d->r->e, d->lane));
+}
+
 /* Rows are promised to have been whole when combine_begin succeeds, those of masked ranks are not. */
 static bool combine_begin(struct driver *d)
 {
 	struct rank *r = d->r;
 	const bool whole = exchange_recv_ok(&r->e, d->lane);
 	const uint64_t missing = r->e.lane[d->lane].recv.missing[0];
-	uint32_t patience = 0;
-	int rc = exchange_combine_begin(&r->e, d->lane);
+	const int rc = exchange_combine_begin(&r->e, d->lane);
 
 	CHECK(rc || whole || masks_of(r) != missing);
-	for (int i = 0; i < TRIES && rc; i++) {
-		if (!recover(d, rc, &patience))
-			return false;
-		rc = exchange_combine_begin(&r->e, d->lane);
-	}
-	return CHECK_EQ(rc, 0);
+	return begin(d, exchange_combine_begin, rc);
 }
 
 /* Where nobody is slow only those are missing that the plan has gone, and without them nothing is. */
@@ -313,18 +325,11 @@ static void check_masks(struct rank *r)
 static bool make_round(struct driver *d)
 {
 	struct exchange *e = &d->r->e;
-	uint32_t patience = 0;
-	int rc;
 
-	if (!step(d, BEFORE_BEGIN))
-		return false;
-	rc = exchange_dispatch_begin(e, d->lane);
-	if (rc && !recover(d, rc, &patience))
-		return false;
-	if (!CHECK_EQ(rc, 0) || !step(d, AFTER_BEGIN) || finish(d, exchange_dispatch_end) < 0 ||
-	    !CHECK(exchange_lists_ok(e, d->lane)) || !step(d, AFTER_END) || !combine_begin(d) ||
-	    !step(d, AFTER_COMBINE) || finish(d, exchange_combine_end) < 0 ||
-	    !CHECK(exchange_out_ok(e, d->lane)))
+	if (!step(d, BEFORE_BEGIN) || !dispatch_begin(d) || !step(d, AFTER_BEGIN) ||
+	    finish(d, exchange_dispatch_end) < 0 || !CHECK(exchange_lists_ok(e, d->lane)) ||
+	    !step(d, AFTER_END) || !combine_begin(d) || !step(d, AFTER_COMBINE) ||
+	    finish(d, exchange_combine_end) < 0 || !CHECK(exchange_out_ok(e, d->lane)))
 		return false;
 	check_masks(d->r);
 	return step(d, AFTER_ROUND);
