@@ -107,7 +107,8 @@ struct k_dequant {
 /**
  * struct k_rows - copy whole rows between places given by address lists row i: dst_rows[i] (or dst
  * + i * dst_stride when dst_rows is NULL) takes src_rows[i] (or src + i * src_stride). A NULL in
- * src_rows writes zeros; a NULL in dst_rows skips the row.
+ * src_rows writes zeros; a NULL in dst_rows skips the row. With tail_bytes each row is followed, where
+ * it goes, by so many bytes from src_tails[i] (zeros where src_rows[i] is NULL).
  */
 struct k_rows {
 	uint32_t rows;
@@ -119,6 +120,8 @@ struct k_rows {
 	void *const *dst_rows;
 	void *dst;
 	size_t dst_stride;
+	size_t tail_bytes;
+	const void *const *src_tails;
 };
 
 /**

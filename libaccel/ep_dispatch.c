@@ -378,13 +378,17 @@ static int land(struct accel_ep *ep, struct accel_ep_lane *lane, int peer)
 {
 	const struct accel_ep_arrival *a = &lane->peer[peer];
 	bool fp8 = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3;
-	uint64_t scale_bytes = 4 * (uint64_t)blocks(ep), ranks = (uint64_t)ep->group->world;
-	const void **from = lane->row + (size_t)peer * ep->shape.tokens_max;
+	uint64_t scale_bytes = fp8 ? 4 * (uint64_t)blocks(ep) : 0,
+		 ranks = (uint64_t)ep->group->world;
+	const size_t first = (size_t)peer * ep->shape.tokens_max;
+	const void **from = lane->row + first, **scales = (const void **)(lane->scale + first);
 	struct k_rows rows = {.rows = a->count,
 			      .row_bytes = fp8 ? ep->shape.hidden : 2 * ep->shape.hidden,
 			      .src_rows = from,
 			      .dst = landing(ep, lane, peer, 0),
-			      .dst_stride = ep->layout.row_bytes};
+			      .dst_stride = ep->layout.row_bytes,
+			      .tail_bytes = scale_bytes,
+			      .src_tails = scales};
 
 	for (uint32_t slot = 0; slot < a->count; slot++) {
 		const struct accel_ep_record *record = accel_ep_record(ep, a->records, slot);
@@ -394,14 +398,12 @@ static int land(struct accel_ep *ep, struct accel_ep_lane *lane, int peer)
 			return -EPROTO;
 		from[slot] = a->rows + token * a->stride;
 		if (fp8)
-			memcpy(landing(ep, lane, peer, slot) + ep->layout.scale_offset,
-			       a->scales + token * a->scale_stride, scale_bytes);
+			scales[slot] = a->scales + token * a->scale_stride;
 	}
 	/* Every rank of this host lands about as much, from every other. */
 	rows.past_cache = a->count * rows.row_bytes * ranks * ranks > ep->cached_bytes;
 	ep->group->dev->kernels->rows(&rows, 0, 1);
-	accel_ep_count(&ep->counters.bytes_landed,
-		       a->count * (rows.row_bytes + (fp8 ? scale_bytes : 0)));
+	accel_ep_count(&ep->counters.bytes_landed, a->count * (rows.row_bytes + scale_bytes));
 	return 0;
 }
 

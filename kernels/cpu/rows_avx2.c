@@ -3,7 +3,8 @@
 /*
  * rows with AVX2: a cache line at a time, source and target fetched FETCH_BYTES ahead, since rows lie anywhere and the
  * hardware looks no further than a page's end. Rows that will not fit in the cache are written past it, which saves
- * reading what they overwrite. Rows narrower than a line are the reference's.
+ * reading what they overwrite; half a line so written is joined with the other half if that comes next. Rows narrower
+ * than a line are the reference's.
  */
 #include "kernels/cpu/avx2.h"
 #include "kernels/cpu/cpu.h"
@@ -13,6 +14,7 @@
 
 enum {
 	LINE_BYTES = 64,
+	HALF_BYTES = LINE_BYTES / 2,
 	FETCH_BYTES = 1024,
 };
 
@@ -29,12 +31,9 @@ AVX2_INLINE void copy_line(uint8_t *dst, const uint8_t *src)
 	avx2_store(dst + 32, high);
 }
 
-AVX2_INLINE void stream_line(uint8_t *dst, const uint8_t *src)
+AVX2_INLINE void stream_half(uint8_t *dst, const uint8_t *src)
 {
-	__m256i low = avx2_load(src), high = avx2_load(src + 32);
-
-	_mm256_stream_si256((__m256i *)dst, low);
-	_mm256_stream_si256((__m256i *)(dst + 32), high);
+	_mm256_stream_si256((__m256i *)dst, avx2_load(src));
 }
 
 static void copy_row(uint8_t *dst, const uint8_t *src, size_t bytes)
@@ -47,17 +46,41 @@ static void copy_row(uint8_t *dst, const uint8_t *src, size_t bytes)
 	copy_line(dst + bytes - LINE_BYTES, src + bytes - LINE_BYTES);
 }
 
-/* The lines of dst that the row fills only in part go through the cache. */
+/* Of a line at least. The halves of lines that it fills only in part go through the cache. */
 static void stream_row(uint8_t *dst, const uint8_t *src, size_t bytes)
 {
-	size_t i = -(uintptr_t)dst % LINE_BYTES;
+	size_t i = -(uintptr_t)dst % HALF_BYTES;
 
-	copy_line(dst, src);
+	if (i)
+		memcpy(dst, src, i);
 	for (; i + LINE_BYTES <= bytes; i += LINE_BYTES) {
 		fetch(src + i);
-		stream_line(dst + i, src + i);
+		stream_half(dst + i, src + i);
+		stream_half(dst + i + HALF_BYTES, src + i + HALF_BYTES);
 	}
-	copy_line(dst + bytes - LINE_BYTES, src + bytes - LINE_BYTES);
+	if (i + HALF_BYTES <= bytes) {
+		stream_half(dst + i, src + i);
+		i += HALF_BYTES;
+	}
+	if (i < bytes)
+		memcpy(dst + i, src + i, bytes - i);
+}
+
+/* Tails lie where the hardware does not expect them, and are short: each is fetched before its row. */
+static void fetch_tail(const struct k_rows *rows, uint32_t row)
+{
+	for (size_t i = 0; i < rows->tail_bytes; i += LINE_BYTES)
+		_mm_prefetch((const char *)rows->src_tails[row] + i, _MM_HINT_T0);
+}
+
+static void copy_tail(const struct k_rows *rows, uint32_t row, uint8_t *dst)
+{
+	const uint8_t *src = rows->src_tails[row];
+
+	if (rows->past_cache && rows->tail_bytes >= LINE_BYTES)
+		stream_row(dst, src, rows->tail_bytes);
+	else
+		memcpy(dst, src, rows->tail_bytes);
 }
 
 int k_avx2_rows(const struct k_rows *rows, unsigned part, unsigned parts)
@@ -70,17 +93,22 @@ int k_avx2_rows(const struct k_rows *rows, unsigned part, unsigned parts)
 		return k_ref_rows(rows, part, parts);
 	end = k_share(rows->rows, part + 1, parts);
 	for (uint32_t row = k_share(rows->rows, part, parts); row < end; row++) {
-		const void *src = k_rows_src(rows, row);
-		void *dst = k_rows_dst(rows, row);
+		const uint8_t *src = k_rows_src(rows, row);
+		uint8_t *dst = k_rows_dst(rows, row);
 
 		if (!dst || src == dst)
 			continue;
-		if (!src)
-			memset(dst, 0, rows->row_bytes);
-		else if (rows->past_cache)
+		if (!src) {
+			memset(dst, 0, rows->row_bytes + rows->tail_bytes);
+			continue;
+		}
+		fetch_tail(rows, row);
+		if (rows->past_cache)
 			stream_row(dst, src, rows->row_bytes);
 		else
 			copy_row(dst, src, rows->row_bytes);
+		if (rows->tail_bytes)
+			copy_tail(rows, row, dst + rows->row_bytes);
 	}
 	if (rows->past_cache)
 		_mm_sfence(); /* before whatever tells of the rows */

@@ -11,7 +11,10 @@ bool k_rows_valid(const struct k_rows *rows)
 		return false;
 	if (rows->rows && ((!rows->src_rows && !rows->src) || (!rows->dst_rows && !rows->dst)))
 		return false;
-	return rows->rows < 2 || rows->dst_rows || rows->dst_stride >= rows->row_bytes;
+	if (rows->rows && rows->tail_bytes && !rows->src_tails)
+		return false;
+	return rows->rows < 2 || rows->dst_rows ||
+	       rows->dst_stride >= rows->row_bytes + rows->tail_bytes;
 }
 
 int k_ref_rows(const struct k_rows *rows, unsigned part, unsigned parts)
@@ -28,10 +31,14 @@ int k_ref_rows(const struct k_rows *rows, unsigned part, unsigned parts)
 		dst = k_rows_dst(rows, row);
 		if (!dst || src == dst)
 			continue;
-		if (src)
-			memcpy(dst, src, rows->row_bytes);
-		else
-			memset(dst, 0, rows->row_bytes);
+		if (!src) {
+			memset(dst, 0, rows->row_bytes + rows->tail_bytes);
+			continue;
+		}
+		memcpy(dst, src, rows->row_bytes);
+		if (rows->tail_bytes)
+			memcpy((char *)dst + rows->row_bytes, rows->src_tails[row],
+			       rows->tail_bytes);
 	}
 	return 0;
 }

@@ -10,15 +10,18 @@ enum {
 	ROWS = 6,
 };
 
-static const size_t sizes_bytes[] = {1, 2, 15, 16, 63, 64, 65, 127, 128, 200, 4096, 14336};
+static const size_t sizes_bytes[] = {1, 2, 15, 16, 63, 64, 65, 127, 128, 200, 4096, 7392, 14336};
 
-/* Row i of dst is row from[i] of src, or zeros if from[i] is below 0; a row to[i] below 0 is not written. */
-static void check_through(const struct k_ops *ops, bool past_cache, size_t row_bytes,
+/*
+ * Row i of dst is row from[i] of src, or zeros if from[i] is below 0; a row to[i] below 0 is not
+ * written. The end of a row of src may come from elsewhere, as its tail.
+ */
+static void check_through(const struct k_ops *ops, bool past_cache, size_t bytes, size_t tail_bytes,
 			  const int *from, const int *to, unsigned parts)
 {
-	size_t src_stride = row_bytes + 1, dst_stride = row_bytes + 3,
+	size_t src_stride = bytes + 1, dst_stride = bytes + 3, row_bytes = bytes - tail_bytes,
 	       size_bytes = ROWS * dst_stride;
-	const void *src_rows[ROWS];
+	const void *src_rows[ROWS], *src_tails[ROWS];
 	void *dst_rows[ROWS];
 	uint64_t rng = tap_seed();
 	uint8_t *src = pattern(ROWS * src_stride), *dst = pattern(size_bytes),
@@ -29,7 +32,9 @@ static void check_through(const struct k_ops *ops, bool past_cache, size_t row_b
 			      .src = src,
 			      .src_stride = src_stride,
 			      .dst = dst,
-			      .dst_stride = dst_stride};
+			      .dst_stride = dst_stride,
+			      .tail_bytes = tail_bytes,
+			      .src_tails = src_tails};
 	size_t i;
 
 	for (i = 0; i < ROWS * src_stride; i++)
@@ -38,11 +43,12 @@ static void check_through(const struct k_ops *ops, bool past_cache, size_t row_b
 		int source = from ? from[i] : (int)i, target = to ? to[i] : (int)i;
 
 		src_rows[i] = source < 0 ? NULL : src + (size_t)source * src_stride;
+		src_tails[i] = source < 0 ? NULL : (const char *)src_rows[i] + row_bytes;
 		dst_rows[i] = target < 0 ? NULL : dst + (size_t)target * dst_stride;
 		if (target >= 0 && source >= 0)
-			memcpy(want + (size_t)target * dst_stride, src_rows[i], row_bytes);
+			memcpy(want + (size_t)target * dst_stride, src_rows[i], bytes);
 		else if (target >= 0)
-			memset(want + (size_t)target * dst_stride, 0, row_bytes);
+			memset(want + (size_t)target * dst_stride, 0, bytes);
 	}
 	if (from)
 		rows.src_rows = src_rows;
@@ -56,11 +62,15 @@ static void check_through(const struct k_ops *ops, bool past_cache, size_t row_b
 	free(want);
 }
 
-static void check(const struct k_ops *ops, size_t row_bytes, const int *from, const int *to,
+static void check(const struct k_ops *ops, size_t bytes, const int *from, const int *to,
 		  unsigned parts)
 {
-	check_through(ops, false, row_bytes, from, to, parts);
-	check_through(ops, true, row_bytes, from, to, parts);
+	static const size_t tails_bytes[] = {0, 4, 32, 224};
+
+	for (size_t i = 0; i < COUNT(tails_bytes) && tails_bytes[i] < bytes; i++) {
+		check_through(ops, false, bytes, tails_bytes[i], from, to, parts);
+		check_through(ops, true, bytes, tails_bytes[i], from, to, parts);
+	}
 }
 
 TEST(rows, land_where_the_lists_say_and_nowhere_else)
@@ -112,6 +122,7 @@ TEST(rows, rejects_bad_arguments_and_writes_nothing)
 		BAD(src, NULL);
 		BAD(dst, NULL);
 		BAD(dst_stride, 3);
+		BAD(tail_bytes, 1);
 #undef BAD
 		CHECK_EQ(ops->rows(&good, 0, 0), -EINVAL);
 		CHECK_EQ(ops->rows(&good, 3, 3), -EINVAL);
