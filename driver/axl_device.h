@@ -10,11 +10,16 @@
 #define AXL_DEVICE_H
 
 #include <drm/drm_device.h>
+#include <linux/atomic.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
 #include <linux/types.h>
 
 #include "axl_quota.h"
 
 struct axl_device;
+struct drm_file;
+struct drm_printer;
 
 /*
  * What lies under a device: the software device now, a PCI card later, which will add its queues'
@@ -24,7 +29,7 @@ struct axl_provider_ops {
 	const char *name;
 	u32 id; /* enum drm_axl_provider */
 	int (*init)(struct axl_device *dev);
-	void (*fini)(struct axl_device *dev); /* may sleep; after it nothing of dev is touched */
+	void (*fini)(struct axl_device *dev); /* or NULL; may sleep; after it nothing of dev is touched */
 };
 
 struct axl_device {
@@ -32,7 +37,15 @@ struct axl_device {
 	const struct axl_provider_ops *ops;
 	struct axl_quota quota;
 	int numa_node; /* of the hardware, or NUMA_NO_NODE */
+
+	struct mutex bos_lock; /* innermost: nothing is taken and nothing allocated under it */
+	struct list_head bos;  /* struct axl_bo, link dev_link: each from its making to its end */
+	atomic_t exports;      /* dma-bufs of this device's buffers that exist */
 };
+
+/* Module parameters, checked, with their defaults filled in: axl_main.c */
+extern unsigned long long axl_mem_bytes_max;  /* of a device */
+extern unsigned long long axl_user_bytes_max; /* of one user on a device */
 
 static inline struct axl_device *axl_device_of(struct drm_device *drm)
 {
@@ -42,5 +55,14 @@ static inline struct axl_device *axl_device_of(struct drm_device *drm)
 int axl_device_add(struct device *parent, const struct axl_provider_ops *ops,
 		   struct axl_device **dev);
 void axl_device_remove(struct axl_device *dev);
+
+/* Telemetry, each in a file of its name. */
+extern const struct attribute_group *axl_sysfs_groups[];
+void axl_debugfs_init(struct axl_device *dev);
+void axl_fdinfo_show(struct drm_printer *printer, struct drm_file *file);
+
+/* The bus of software devices. */
+int axl_soft_init(unsigned int devices);
+void axl_soft_exit(void);
 
 #endif
