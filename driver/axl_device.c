@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Copyright (c) 2026 The accel authors */
+// Copyright (c) 2026 The accel authors
 /*
  * The life of one device, between its provider below and DRM above.
  *
@@ -12,7 +12,6 @@
 #include <drm/drm_managed.h>
 #include <linux/device.h>
 
-#include "axl_compat.h"
 #include "axl_device.h"
 #include "axl_drv.h"
 #include "axl_trace.h"

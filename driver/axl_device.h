@@ -29,7 +29,7 @@ struct axl_provider_ops {
 	const char *name;
 	u32 id; /* enum drm_axl_provider */
 	int (*init)(struct axl_device *dev);
-	void (*fini)(struct axl_device *dev); /* or NULL; may sleep; after it nothing of dev is touched */
+	void (*fini)(struct axl_device *dev); /* or NULL; after it nothing of dev is touched */
 };
 
 struct axl_device {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Copyright (c) 2026 The accel authors */
+// Copyright (c) 2026 The accel authors
 /*
  * The module: its parameters, checked once when it loads, and its providers. accel(4) documents
  * the parameters for operators.
@@ -11,6 +11,7 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
+#include "axl_compat.h"
 #include "axl_device.h"
 
 static unsigned int soft;
@@ -33,13 +34,13 @@ static int axl_limit_check(const char *name, unsigned long long *bytes, u64 byte
 	if (!*bytes)
 		*bytes = bytes_default;
 	if (*bytes < PAGE_SIZE) {
-		pr_err("%s=%llu is less than a page: use %lu or more, or 0 for the default\n",
-		       name, *bytes, PAGE_SIZE);
+		pr_err("%s=%llu is less than a page: use %lu or more, or 0 for the default\n", name,
+		       *bytes, PAGE_SIZE);
 		return -EINVAL;
 	}
 	if (*bytes > bytes_most) {
-		pr_err("%s=%llu is more than %s: use %llu or less, or 0 for the default\n",
-		       name, *bytes, of, bytes_most);
+		pr_err("%s=%llu is more than %s: use %llu or less, or 0 for the default\n", name,
+		       *bytes, of, bytes_most);
 		return -EINVAL;
 	}
 	return 0;
@@ -70,3 +71,4 @@ module_exit(axl_exit);
 MODULE_AUTHOR("The accel authors");
 MODULE_DESCRIPTION("Accelerator memory that NICs can register and processes share");
 MODULE_LICENSE("GPL");
+AXL_IMPORT_NS_DMA_BUF;

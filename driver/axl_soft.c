@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Copyright (c) 2026 The accel authors */
+// Copyright (c) 2026 The accel authors
 /*
  * The software device, for machines without an accelerator, and the bus it sits on:
  *
@@ -34,7 +34,7 @@ struct axl_soft {
 
 static DEFINE_MUTEX(soft_lock);
 static struct axl_soft *soft_devices[AXL_SOFT_DEVICES_MAX]; /* soft_lock */
-static bool soft_is_open;				     /* soft_lock */
+static bool soft_is_open;				    /* soft_lock */
 
 /* Structs that exist, and one for the bus: the module's text must outlast their release. */
 static refcount_t soft_alive;

@@ -2,9 +2,9 @@
 /* Copyright (c) 2026 The accel authors */
 /*
  * Tracepoints, in events/axl of tracefs. In all of them accel is the N of /dev/accel/accelN, and bo
- * names a buffer while it lives, as the file `buffers` in debugfs does.
+ * names a buffer while it lives, as the file axl_buffers in debugfs does.
  */
-/* clang-format off: the macros of trace events are not statements */
+/* clang-format off */
 #undef TRACE_SYSTEM
 #define TRACE_SYSTEM axl
 
