@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Copyright (c) 2026 The accel authors
+/*
+ * Somebody else's dma-buf as a buffer of ours: another accelerator's, a GPU's, a udmabuf. It is
+ * attached to the device and mapped for its DMA as long as the buffer lives, and is its exporter's
+ * memory all along: no quota of ours, no pages of ours. A dma-buf of the same device gives the very
+ * buffer behind it.
+ *
+ * No mmap by us: whoever has the dma-buf can map that, by its exporter's rules for caches and
+ * faults, which we could only pass on.
+ */
+#include <drm/drm_gem.h>
+#include <drm/drm_prime.h>
+#include <linux/dma-buf.h>
+#include <linux/file.h>
+#include <linux/mm.h>
+
+#include "axl_bo.h"
+#include "axl_device.h"
+#include "axl_drm.h"
+
+struct drm_gem_object *axl_import(struct drm_device *drm, struct dma_buf *dma_buf)
+{
+	struct axl_bo *bo = axl_dmabuf_bo(dma_buf);
+
+	/* A handle can be mapped and exported for writing, so it takes the right to write. */
+	if (!(dma_buf->file->f_mode & FMODE_WRITE))
+		return ERR_PTR(-EACCES);
+	if (bo && bo->base.dev == drm) {
+		drm_gem_object_get(&bo->base);
+		return &bo->base;
+	}
+	return drm_gem_prime_import_dev(drm, dma_buf, drm->dev);
+}
+
+struct drm_gem_object *axl_import_sg_table(struct drm_device *drm,
+					   struct dma_buf_attachment *attach, struct sg_table *sgt)
+{
+	struct axl_device *dev = axl_device_of(drm);
+	u64 size = attach->dmabuf->size;
+	struct axl_bo *bo;
+
+	if (!size || !PAGE_ALIGNED(size))
+		return ERR_PTR(-EOPNOTSUPP);
+	bo = axl_bo_alloc(dev, size, AXL_PLACEMENT_IMPORT, 0);
+	if (!bo)
+		return ERR_PTR(-ENOMEM);
+	bo->sgt = sgt;
+	axl_quota_import_add(&dev->quota, size);
+	axl_bo_list(bo);
+	return &bo->base;
+}
+
+void axl_import_fini(struct axl_bo *bo)
+{
+	drm_prime_gem_destroy(&bo->base, bo->sgt);
+	axl_quota_import_remove(&axl_device_of(bo->base.dev)->quota, bo->base.size);
+}
