@@ -104,8 +104,9 @@ bench:					## measure beside every floor and peer; QUICK=1 in 3 minutes
 deps:					## install what build, demo and check need (root), or say the command
 	$(Q)mk/deps.sh build check
 
-driver:
-	@echo "driver: there is no kernel module yet; the device 'host' needs none"
+KDIR ?= /lib/modules/$(shell uname -r)/build
+driver:					## build accel.ko for the kernel of KDIR (the running one)
+	$(Q)mk/driver.sh '$(KDIR)' $(BUILD)/driver KCFLAGS='$(WERROR)'
 
 clean:					## remove everything that was built
 	rm -rf build $(BUILD)
