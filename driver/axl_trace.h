@@ -76,22 +76,22 @@ DEFINE_EVENT(axl_bo, axl_bo_free,
 	TP_PROTO(const struct drm_gem_object *bo, u32 placement), TP_ARGS(bo, placement));
 
 TRACE_EVENT(axl_bo_fault,
-	TP_PROTO(const struct drm_gem_object *bo, u64 offset_bytes, u64 mapped_bytes),
-	TP_ARGS(bo, offset_bytes, mapped_bytes),
+	TP_PROTO(const struct drm_gem_object *bo, u64 offset_bytes, u64 folio_bytes),
+	TP_ARGS(bo, offset_bytes, folio_bytes),
 	TP_STRUCT__entry(
 		__field(int, accel)
 		__field(const void *, bo)
 		__field(u64, offset_bytes)
-		__field(u64, mapped_bytes)
+		__field(u64, folio_bytes)
 	),
 	TP_fast_assign(
 		__entry->accel = bo->dev->accel->index;
 		__entry->bo = bo;
 		__entry->offset_bytes = offset_bytes;
-		__entry->mapped_bytes = mapped_bytes;
+		__entry->folio_bytes = folio_bytes;
 	),
-	TP_printk("accel=%d bo=%p offset_bytes=%llu mapped_bytes=%llu", __entry->accel,
-		  __entry->bo, __entry->offset_bytes, __entry->mapped_bytes)
+	TP_printk("accel=%d bo=%p offset_bytes=%llu folio_bytes=%llu", __entry->accel,
+		  __entry->bo, __entry->offset_bytes, __entry->folio_bytes)
 );
 
 DECLARE_EVENT_CLASS(axl_dmabuf,
