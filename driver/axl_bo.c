@@ -17,11 +17,13 @@
  * Who holds what. A GEM object is held by each handle, by each vma (drm_gem_vm_open) and by each
  * dma-buf; the device by each file and each dma-buf, and the module by these too. A vma keeps its
  * file open. So when the last reference of a buffer goes, its device is still there. After the
- * device's removal everything that is mapped or exported stays as it is.
+ * device's removal everything that is mapped or exported stays as it is; only IMPORT buffers are
+ * empty from then on, for a device that is gone can have nothing attached.
  *
  * Locks, outer before inner:
  *     mmap_lock (vm_ops.close), drm_file.prime.lock > drm_device.object_name_lock >
- *     base.resv (its mappings) > axl_quota.lock > axl_device.bos_lock > axl_file.lock
+ *     axl_device.imports_lock > resv of a dma-buf (a buffer's: its mappings) > axl_quota.lock >
+ *     axl_device.bos_lock > axl_file.lock
  * A fault takes none: what it reads does not change while the buffer lives.
  */
 #include <drm/drm_drv.h>

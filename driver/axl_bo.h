@@ -36,8 +36,9 @@ struct axl_bo {
 	/* SYS: struct axl_mapping that importers have; under base.resv */
 	struct list_head mappings;
 
-	/* IMPORT */
-	struct sg_table *sgt; /* mapped for our device, of base.import_attach */
+	/* IMPORT: under axl_device.imports_lock */
+	struct sg_table *sgt;	      /* mapped for our device, of base.import_attach; or NULL */
+	struct list_head import_link; /* axl_device.imports, while it is mapped */
 };
 
 static inline struct axl_bo *axl_bo_of(struct drm_gem_object *obj)
@@ -80,5 +81,6 @@ struct drm_gem_object *axl_import(struct drm_device *drm, struct dma_buf *dma_bu
 struct drm_gem_object *axl_import_sg_table(struct drm_device *drm,
 					   struct dma_buf_attachment *attach, struct sg_table *sgt);
 void axl_import_fini(struct axl_bo *bo);
+void axl_import_detach_all(struct axl_device *dev); /* after drm_dev_unplug() */
 
 #endif

@@ -12,6 +12,7 @@
 #include <drm/drm_managed.h>
 #include <linux/device.h>
 
+#include "axl_bo.h"
 #include "axl_device.h"
 #include "axl_drv.h"
 #include "axl_trace.h"
@@ -35,7 +36,9 @@ int axl_device_add(struct device *parent, const struct axl_provider_ops *ops,
 	dev->ops = ops;
 	dev->numa_node = dev_to_node(parent);
 	INIT_LIST_HEAD(&dev->bos);
-	err = drmm_mutex_init(&dev->drm, &dev->bos_lock);
+	INIT_LIST_HEAD(&dev->imports);
+	err = drmm_mutex_init(&dev->drm, &dev->bos_lock)
+		      ?: drmm_mutex_init(&dev->drm, &dev->imports_lock);
 	if (err)
 		return err;
 	err = axl_quota_init(&dev->quota, &dev->drm, axl_mem_bytes_max, axl_user_bytes_max);
@@ -65,14 +68,15 @@ err_fini_provider:
  * axl_device_remove - take a device away from whoever uses it
  * @dev: from axl_device_add(); the caller's pointer is dead after the call
  *
- * Returns when no ioctl of the device runs any more and none can start. Files, mappings, dma-bufs
- * and what others have attached stay as they are, and so do their pages: all but the mappings
- * answer -ENODEV.
+ * Returns when no ioctl of the device runs any more and none can start, and when the device has let
+ * go of the dma-bufs of others that it had attached. Files, mappings, dma-bufs and what others have
+ * attached stay as they are, and so do their pages: all but the mappings answer -ENODEV.
  */
 void axl_device_remove(struct axl_device *dev)
 {
 	trace_axl_device_remove(dev);
 	drm_dev_unplug(&dev->drm);
+	axl_import_detach_all(dev);
 	if (dev->ops->fini)
 		dev->ops->fini(dev);
 }

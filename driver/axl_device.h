@@ -41,6 +41,10 @@ struct axl_device {
 	struct mutex bos_lock; /* innermost: nothing is taken and nothing allocated under it */
 	struct list_head bos;  /* struct axl_bo, link dev_link: each from its making to its end */
 	atomic_t exports;      /* dma-bufs of this device's buffers that exist */
+
+	struct mutex
+		imports_lock;	  /* of what IMPORT buffers have attached; outside dma-bufs' resv */
+	struct list_head imports; /* struct axl_bo, link import_link: those that are attached */
 };
 
 /* Module parameters, checked, with their defaults filled in: axl_main.c */
