@@ -34,17 +34,16 @@ static int buffers_show(struct seq_file *seq, void *unused)
 	struct axl_device *dev = axl_device_of(axl_debugfs_drm(seq));
 	struct axl_bo *bo;
 
-	seq_printf(seq, "%-16s %-9s %14s %10s %14s %7s %5s %s\n", "bo", "placement", "size_bytes",
-		   "pages", "large_bytes", "handles", "refs", "dmabuf");
+	seq_printf(seq, "%-16s %-9s %14s %10s %14s %7s %5s %7s\n", "bo", "placement", "size_bytes",
+		   "pages", "large_bytes", "handles", "refs", "exports");
 	mutex_lock(&dev->bos_lock);
-	list_for_each_entry(bo, &dev->bos, dev_link)
-	{
+	list_for_each_entry(bo, &dev->bos, dev_link) {
 		const struct drm_gem_object *obj = &bo->base;
 
-		seq_printf(seq, "%p %-9s %14zu %10zu %14llu %7u %5u %s\n", obj,
+		seq_printf(seq, "%p %-9s %14zu %10zu %14llu %7u %5u %7d\n", obj,
 			   placements[bo->placement], obj->size, obj->size >> PAGE_SHIFT,
 			   bo->large_page_bytes, READ_ONCE(obj->handle_count),
-			   kref_read(&obj->refcount), READ_ONCE(obj->dma_buf) ? "yes" : "no");
+			   kref_read(&obj->refcount), atomic_read(&bo->exports));
 	}
 	mutex_unlock(&dev->bos_lock);
 	return 0;
@@ -74,8 +73,7 @@ static int clients_show(struct seq_file *seq, void *unused)
 
 	seq_printf(seq, "%7s %-15s %10s %7s %14s\n", "pid", "comm", "uid", "buffers", "size_bytes");
 	mutex_lock(&drm->filelist_mutex);
-	list_for_each_entry(file, &drm->filelist, lhead)
-	{
+	list_for_each_entry(file, &drm->filelist, lhead) {
 		struct client_usage usage = {};
 		struct task_struct *task;
 		struct pid *pid;

@@ -12,7 +12,6 @@
 
 #include "axl_bo.h"
 #include "axl_device.h"
-#include "axl_drm.h"
 
 void axl_fdinfo_show(struct drm_printer *printer, struct drm_file *file)
 {
@@ -21,16 +20,15 @@ void axl_fdinfo_show(struct drm_printer *printer, struct drm_file *file)
 	int handle;
 
 	spin_lock(&file->table_lock);
-	idr_for_each_entry(&file->object_idr, obj, handle)
-	{
-		bool is_import = axl_bo_of(obj)->placement == AXL_PLACEMENT_IMPORT;
-		struct drm_memory_stats *stats = is_import ? &import : &memory;
+	idr_for_each_entry(&file->object_idr, obj, handle) {
+		struct axl_bo *bo = axl_bo_of(obj);
+		struct drm_memory_stats *stats = axl_bo_is_import(bo) ? &import : &memory;
 
-		if (drm_gem_object_is_shared_for_memory_stats(obj))
+		if (drm_gem_object_is_shared_for_memory_stats(obj) || atomic_read(&bo->exports))
 			stats->shared += obj->size;
 		else
 			stats->private += obj->size;
-		if (!is_import) /* all of it is there from its making to its end */
+		if (!axl_bo_is_import(bo)) /* all of it is there from its making to its end */
 			stats->resident += obj->size;
 	}
 	spin_unlock(&file->table_lock);

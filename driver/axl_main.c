@@ -11,7 +11,6 @@
 #include <linux/module.h>
 #include <linux/moduleparam.h>
 
-#include "axl_compat.h"
 #include "axl_device.h"
 
 static unsigned int soft;
@@ -71,4 +70,3 @@ module_exit(axl_exit);
 MODULE_AUTHOR("The accel authors");
 MODULE_DESCRIPTION("Accelerator memory that NICs can register and processes share");
 MODULE_LICENSE("GPL");
-AXL_IMPORT_NS_DMA_BUF;

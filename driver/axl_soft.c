@@ -222,7 +222,7 @@ static ssize_t del_device_store(const struct bus_type *bus, const char *buf, siz
 	return err ?: count;
 }
 
-/* ---- The module's -------------------------------------------------------------------------------- */
+/* ---- The module's calls ---------------------------------------------------------------------- */
 
 /**
  * axl_soft_init - make the bus and the first devices on it
