@@ -112,11 +112,11 @@ clean:					## remove everything that was built
 	rm -rf build $(BUILD)
 
 help:					## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: all tools tests test-programs fuzzers check stress demo bench deps driver clean help man install uninstall \
-	FORCE
+	driver-install driver-uninstall FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
@@ -286,6 +286,12 @@ uninstall: man				## remove what install put there
 	$(Q)rm -f $(patsubst libaccel/include/accel/%,$(includedir)/%,$(HEADERS))
 	$(Q)for page in $(MAN)/man?/*.?; do rm -f $(mandir)/$${page#$(MAN)/}; done
 	$(Q)[ ! -d $(includedir) ] || rmdir $(includedir)
+
+driver-install:				## accel.ko for each kernel by dkms, udev rule, limits, accel(4); DESTDIR
+	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh install
+
+driver-uninstall:			## remove what driver-install put there
+	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh uninstall
 
 -include $(patsubst %.o,%.d,$(call objects,$(KERNELS_SRC) $(ACCEL_SRC) $(PERF_SRC) $(MOE_SRC) $(RUNTIME_SRC) \
 	$(HELPER_SRC) $(TEST_SRC) $(FUZZ_SRC)))
