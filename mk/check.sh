@@ -47,7 +47,7 @@ programs() {
 
 scripts() {
 	for script in tests/tree/*.sh tests/uapi/*.?? tests/kernels/*.?? tests/libaccel/*.?? tests/runtime/*.?? \
-		tests/fuzz/*.sh tests/oracle/test_*.py; do
+		tests/driver/*.sh tests/fuzz/*.sh tests/oracle/test_*.py; do
 		[ -x "$script" ] && echo "$script"
 	done
 }

@@ -36,6 +36,11 @@ check openmpi-bin           command -v mpirun.openmpi
 check libmpich-dev          command -v mpicc.mpich
 check mpich                 command -v mpiexec.mpich
 check gnuplot-nox           command -v gnuplot
+check dkms                  command -v dkms
+check kmod                  command -v modinfo
+check linux-source-6.12     ls /usr/src/linux-source-6.*.tar.xz
+check sparse                command -v sparse
+check xz-utils              command -v xz
 bench python3               command -v python3
 bench gnuplot-nox           command -v gnuplot
 bench libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
