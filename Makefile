@@ -44,6 +44,7 @@ RUNTIME_SRC := $(filter-out $(MOE_SRC) $(MOE_MPI_SRC),$(wildcard runtime/*.c))
 HELPER_SRC  := $(wildcard tests/*.c)
 TEST_SRC    := $(wildcard $(patsubst %,tests/%/*.c,uapi kernels libaccel runtime stress))
 FUZZ_SRC    := $(wildcard tests/fuzz/*.c)
+VM_SRC      := $(wildcard tests/vm/*.c)
 HEADERS     := $(wildcard libaccel/include/accel/*.h)
 
 objects = $(patsubst %.c,$(OBJ)/%.o,$(1))
@@ -55,6 +56,8 @@ MPIS     := $(foreach mpi,openmpi mpich,$(if $(shell command -v mpicc.$(mpi)),$(
 BINS     := $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe) \
 	$(if $(SANITIZE),,$(addprefix $(BIN)/accel-perf-,$(MPIS)) $(addprefix $(BIN)/accel-moe-,$(MPIS)))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
+# Programs for a guest (mk/vm.sh): they may use libibverbs and libdrm's headers, and no sanitizer runs there.
+VM_TESTS := $(if $(SANITIZE),,$(patsubst tests/%.c,$(BUILD)/tests/%.t,$(VM_SRC)))
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
 
@@ -64,6 +67,7 @@ MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
 OPT      := -O2
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith $(WERROR)
 CODE     := -std=gnu11 -ffp-contract=off -fno-fast-math -fPIC -fvisibility=hidden -pthread
+DRM_INC  := $(shell pkg-config --cflags libdrm 2>/dev/null)
 SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 COMPILE   = $(CC) $(WARNINGS) $(OPT) $(ISA) $(CFLAGS) $(CODE) $(SAN) -I. -Iuapi -Ikernels $(INC) $(CPPFLAGS)
 LINK      = $(CC) $(CFLAGS) $(SAN) -pthread -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(LDFLAGS)
@@ -72,6 +76,7 @@ $(OBJ)/kernels/%.o:    OPT := -O3
 $(OBJ)/libaccel/%.o:   INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include
 $(OBJ)/runtime/%.o:    INC := -Ilibaccel/include -Iruntime
 $(OBJ)/tests/%.o:      INC := -Ilibaccel/include -Itests -Ilibaccel -Iruntime
+$(OBJ)/tests/vm/%.o:   INC := -Ilibaccel/include -Itests -Ilibaccel -Iruntime $(DRM_INC)
 $(OBJ)/%_avx2.o:       ISA := -mavx2 -mfma -mf16c
 $(OBJ)/%_avx512.o:     ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl
 $(OBJ)/%_avx512bf16.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512bf16
@@ -84,7 +89,7 @@ tools: $(LIBS) $(BINS)
 
 tests: all test-programs		## build the test programs too
 
-test-programs: $(TESTS)
+test-programs: $(TESTS) $(VM_TESTS)
 
 fuzzers: $(FUZZERS)
 
@@ -160,6 +165,13 @@ $(OBJ)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
 	@$(call say,CC,$<)
 	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
 
+$(OBJ)/toolchain-vm: | $(OBJ)/toolchain
+	@printf '#include <%s>\n' infiniband/verbs.h drm.h | $(CC) $(CPPFLAGS) $(DRM_INC) -E - >/dev/null 2>&1 || \
+		{ echo "no infiniband/verbs.h or drm.h (Debian: libibverbs-dev libdrm-dev): run 'make deps'" >&2; exit 1; }
+	@touch $@
+
+$(call objects,$(VM_SRC)): | $(OBJ)/toolchain-vm
+
 # Archives of all objects, internal symbols included: for our own tools and tests.
 $(OBJ)/kernels.a: $(call objects,$(KERNELS_SRC))
 $(OBJ)/accel.a:   $(call objects,$(ACCEL_SRC))
@@ -232,6 +244,11 @@ $(BUILD)/tests/%.t: $(OBJ)/tests/%.o $(OBJ)/tests.a $(ARCHIVES)
 	@$(call say,LD,$@)
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -ljansson -lm -ldl
 
+$(BUILD)/tests/vm/%.t: $(OBJ)/tests/vm/%.o $(OBJ)/tests.a $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -libverbs -ljansson -lm -ldl
+
 # Those of tests/stress link a libaccel that makes its system calls through tests/calls.c.
 WRAPPED := $(shell sed -n 's/^.*__wrap_\([a-z0-9_]*\)(.*);$$/\1/p' tests/calls.c)
 $(OBJ)/tests/stress/libaccel.o: $(call objects,$(ACCEL_SRC)) $(OBJ)/sources tests/calls.c
@@ -294,4 +311,4 @@ driver-uninstall:			## remove what driver-install put there
 	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh uninstall
 
 -include $(patsubst %.o,%.d,$(call objects,$(KERNELS_SRC) $(ACCEL_SRC) $(PERF_SRC) $(MOE_SRC) $(RUNTIME_SRC) \
-	$(HELPER_SRC) $(TEST_SRC) $(FUZZ_SRC)))
+	$(HELPER_SRC) $(TEST_SRC) $(VM_SRC) $(FUZZ_SRC)))

@@ -41,6 +41,8 @@ check kmod                  command -v modinfo
 check linux-source-6.12     ls /usr/src/linux-source-6.*.tar.xz
 check sparse                command -v sparse
 check xz-utils              command -v xz
+check libibverbs-dev        has_header infiniband/verbs.h
+check libdrm-dev            pkg-config --exists libdrm
 bench python3               command -v python3
 bench gnuplot-nox           command -v gnuplot
 bench libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
