@@ -54,8 +54,8 @@ packages() {
 
 # The newest release of the series all of whose packages apt knows; options for apt in $apt.
 newest() { # shellcheck disable=SC2086,SC2046 # lists
-	apt-cache $apt pkgnames "linux-image-$series." | sed -nE "s/^linux-image-($series\.[0-9]+\+[a-z]+[0-9]*-amd64)\$/\1/p" |
-		sort -rV | while read -r release; do
+	apt-cache $apt pkgnames "linux-image-$series." |
+		sed -nE "s/^linux-image-($series\.[0-9]+\+[a-z]+[0-9]*-amd64)\$/\1/p" | sort -rV | while read -r release; do
 		if apt-cache $apt show --no-all-versions $(packages "$release") >/dev/null 2>&1; then
 			echo "$release"
 			break
