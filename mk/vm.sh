@@ -15,25 +15,25 @@ usage() {
 usage: mk/vm.sh [options] [--] PROGRAM [ARGUMENT...]
        mk/vm.sh [options] --tests TEST...
 
-Boots a Debian kernel under QEMU whose root is this machine's, read-only under a file system that keeps changes in memory,
-and runs PROGRAM there as root, from the top of this tree. Standard output, standard error and exit status are the
-program's; any complaint of the guest's kernel (WARNING, Oops, lockdep, KASAN, a hung task...) makes it a failure.
+Boots a Debian kernel under QEMU whose root is this machine's, read-only under a file system that keeps changes in
+memory, and runs PROGRAM there as root, from the top of this tree. Standard output, standard error and exit status are
+the program's; any complaint of the guest's kernel (WARNING, Oops, lockdep, KASAN, a hung task...) makes it a failure.
 modprobe finds the modules that were built here beside the kernel's own.
 
     -m, --memory MIB      of each guest, MiB (1024)
     -c, --cpus N          of each guest (2)
     -t, --timeout S       seconds until all is ended, boot included (120)
-    -g, --guests N        guests with one network, 1..8 (1): the program runs in each, VM_GUEST is 1..N, VM_GUESTS is N, and
-                          VM_NIC the card; guestI is 10.77.0.I, and /run/vm is one folder for all and the host
+    -g, --guests N        guests with one network, 1..8 (1): the program runs in each, with VM_GUEST=1..N, VM_GUESTS=N
+                          and VM_NIC, its card; guestI is 10.77.0.I; /run/vm is one folder for all of them
     -a, --append TEXT     more for the kernel's command line
-    -e, --env NAME[=VAL]  a variable for the program: as here, or VAL; BUILD, SEED and TEST_SECONDS_MAX always go
+    -e, --env NAME[=VAL]  a variable for the program, as here or VAL; BUILD, SEED and TEST_SECONDS_MAX always go
     -l, --logs DIR        keep each guest's console and output in DIR
-        --tests           the arguments are tests of tests/, programs and scripts that speak TAP; each runs by mk/test.sh,
-                          its results are kept in $CHECK_DIR (build/check), and one with a complaint of the kernel fails
+        --tests           the arguments are tests, programs and scripts that speak TAP: each runs by mk/test.sh, its
+                          results are kept in $CHECK_DIR (build/check), and one that makes the kernel complain fails
 
-Environment: BUILD (build); VM_KERNEL and VM_MODULES, another kernel's bzImage and the folder whose lib/modules/RELEASE has
-its modules (else that of mk/kernel.sh); VM_APPEND, as --append; VM_ACCEL=tcg|kvm (else KVM if it boots the kernel);
-VM_SLOW, a factor for --timeout; ACCEL_CACHE as for mk/kernel.sh.
+Environment: BUILD (build); VM_KERNEL and VM_MODULES, another kernel's bzImage and the folder whose
+lib/modules/RELEASE has its modules (else the kernel of mk/kernel.sh); VM_APPEND, as --append; VM_ACCEL=tcg or kvm (else
+KVM if it boots the kernel); ACCEL_CACHE as for mk/kernel.sh.
 Exit status: the program's; 1 if it passed and the kernel complained, or if a test failed; 2 wrong usage; 3 something is
 missing; 124 the time was up; 125 a guest died or did not boot.
 TEXT
@@ -65,8 +65,9 @@ absolute() {
 # Sets release, vmlinuz and modules, the folder that modprobe -d takes.
 find_kernel() {
 	if [ -n "${VM_KERNEL:-}" ]; then
+		[ -n "${VM_MODULES:-}" ] || die 'VM_KERNEL needs VM_MODULES beside it, the folder whose lib/modules has its modules'
 		vmlinuz=$(absolute "$VM_KERNEL")
-		modules=$(absolute "${VM_MODULES:?vm: VM_KERNEL needs VM_MODULES, the folder whose lib/modules has its modules}")
+		modules=$(absolute "$VM_MODULES")
 		release=$(ls "$modules/lib/modules" 2>/dev/null)
 		case $release in
 		'' | *[[:space:]]*) die "$modules/lib/modules must hold the modules of one kernel, not '$release'" ;;
@@ -161,17 +162,19 @@ run_qemu() {
 
 # Sets accelerator. KVM is of use only if it boots this kernel, which is asked once per boot of the host.
 choose_accelerator() {
-	accelerator=${VM_ACCEL:-tcg}
-	[ -z "${VM_ACCEL:-}" ] && [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 0
-	answer=$boot/accelerator-$(cat /proc/sys/kernel/random/boot_id)
+	accelerator=${VM_ACCEL:-}
+	[ -z "$accelerator" ] || return 0
+	accelerator=tcg
+	[ -r /dev/kvm ] && [ -w /dev/kvm ] || return 0
+	answer=$build/vm/accelerator-$(cat /proc/sys/kernel/random/boot_id)-$release
 	if [ ! -e "$answer" ]; then
-		{ (run_qemu kvm 10 "$run/kvm" vm_tag=vm:boots); } >/dev/null 2>&1
+		{ (run_qemu kvm 10 "$run/kvm" vm_tag=vm:boots) & wait $!; } >/dev/null 2>&1
 		if grep -q '^vm:boots' "$run/kvm" 2>/dev/null; then
 			accelerator=kvm
 		else
 			say "KVM does not boot $release here: emulating the CPU (TCG)"
 		fi
-		echo $accelerator >"$answer.$$"
+		echo "$accelerator" >"$answer.$$"
 		mv "$answer.$$" "$answer"
 	fi
 	accelerator=$(cat "$answer")
@@ -194,8 +197,8 @@ cards() {
 # Starts guest $1 in the background; its exit status will be in $run/$1.exit.
 start() {
 	# What the load of the host can cause is no fault of the guest's kernel: it is given minutes.
-	words="vm_guest=$1 vm_guests=$guests vm_tree=$tree vm_modules=$boot/lib/modules/$release printk.devkmsg=on \
-log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=120 sysctl.kernel.hung_task_timeout_secs=60 watchdog_thresh=60 $append"
+	words="printk.devkmsg=on log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=120 watchdog_thresh=60 $append"
+	words="$words vm_guest=$1 vm_guests=$guests vm_tree=$tree vm_modules=$boot/lib/modules/$release"
 	mkdir "$run/share/$1"
 	{
 		# shellcheck disable=SC2046 # words
@@ -211,7 +214,7 @@ log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=120 sysctl.kernel.hung_task_timeou
 	until [ -e "$run/$1.pid" ]; do sleep 0.01; done
 }
 
-# Waits until all guests have ended. If one ends before it has said how its work went, the others are ended too, and it is
+# Waits until all guests have ended. If one ends before it has said how its work went, the others are ended too: it is
 # the $culprit.
 await_all() {
 	culprit=

@@ -18,6 +18,25 @@ ulimit -c 0
 cd "$tree" || exit
 . /run/vm/environment
 
+# Guest 1 is the switch of the others: it has a card for each of them. More than one are joined by a bridge.
+join_network() {
+	VM_NIC=eth0
+	if [ -e /sys/class/net/eth1 ]; then
+		VM_NIC=br0
+		modprobe bridge
+		ip link add br0 mtu 9000 address 52:54:00:00:00:01 type bridge
+		for card in /sys/class/net/eth*; do
+			ip link set "${card##*/}" mtu 9000 master br0 up
+		done
+	fi
+	ip link set $VM_NIC mtu 9000 up
+	ip addr add "10.77.0.$VM_GUEST/24" dev $VM_NIC
+	for guest in $(seq "$VM_GUESTS"); do
+		echo "10.77.0.$guest guest$guest"
+	done >>/etc/hosts
+	export VM_NIC
+}
+
 # Waits until every guest has come to the place named $1. The host ends us if one of them cannot.
 meet() {
 	: >"$out/$1"
@@ -26,6 +45,7 @@ meet() {
 	done
 }
 
+[ "$VM_GUESTS" = 1 ] || join_network
 meet here
 if [ -e /run/vm/tests ]; then
 	export CHECK_DIR=$out/check

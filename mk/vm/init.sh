@@ -3,7 +3,7 @@
 # Copyright (c) 2026 The accel authors
 #
 # The first process of a guest of mk/vm.sh, in its initramfs: makes the host's tree, read-only, the lower half of its
-# root, mounts what the host and it share, joins the guests' network, and runs guest.sh in there; then it powers off.
+# root, mounts what the host and it share, and runs guest.sh in there; then it powers off.
 # From the kernel's command line, as environment: vm_guest and vm_guests (which of how many), vm_tree (the repository),
 # vm_modules (what to mount as /lib/modules/RELEASE), vm_tag (what to tell the console if it only asks whether we boot).
 export PATH=/bin
@@ -45,31 +45,11 @@ mkdir /r/run/vm /r/run/lock
 mount -t 9p -o $nine share /r/run/vm || fail 'cannot mount what it shares with the host'
 [ -z "$vm_modules" ] || mount --bind "/r$vm_modules" "/r/lib/modules/$(uname -r)" || fail "cannot mount $vm_modules"
 
-# Guest 1 is the switch of the others: it has a card for each of them.
 ip link set lo up
-nic=eth0
-cards=$(ls /sys/class/net | grep '^eth')
-if [ "$(echo "$cards" | wc -w)" -gt 1 ]; then
-	nic=br0
-	brctl addbr br0
-	for card in $cards; do
-		ip link set "$card" mtu 9000 up
-		brctl addif br0 "$card"
-	done
-	ip link set br0 address 52:54:00:00:00:01
-fi
-if [ -n "$cards" ]; then
-	ip link set $nic mtu 9000 up
-	ip addr add "10.77.0.$vm_guest/24" dev $nic
-	for guest in $(seq "$vm_guests"); do
-		echo "10.77.0.$guest guest$guest"
-	done >>/r/etc/hosts
-fi
-
 for place in proc sys dev; do
 	mount --move /$place /r/$place
 done
-env -i VM_GUEST="$vm_guest" VM_GUESTS="$vm_guests" VM_NIC="$nic" chroot /r /bin/sh \
-	"$vm_tree/mk/vm/guest.sh" "$vm_tree" </r/dev/null >/r/dev/console 2>&1
+env -i VM_GUEST="$vm_guest" VM_GUESTS="$vm_guests" chroot /r /bin/sh "$vm_tree/mk/vm/guest.sh" \
+	"$vm_tree" </r/dev/null >/r/dev/console 2>&1
 chroot /r /bin/sh -c 'echo o >/proc/sysrq-trigger'
 while :; do sleep 1; done
