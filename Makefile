@@ -106,12 +106,19 @@ demo:					## run R1 MoE layers across four ranks of this machine, checked
 bench:					## measure beside every floor and peer; QUICK=1 in 3 minutes
 	$(Q)mk/bench.sh $(if $(QUICK),--quick)
 
-deps:					## install what build, demo and check need (root), or say the command
-	$(Q)mk/deps.sh build check
+deps:					## install what build, driver and check need (root), or say the command
+	$(Q)mk/deps.sh build driver check
 
-KDIR ?= /lib/modules/$(shell uname -r)/build
 driver:					## build accel.ko for the kernel of KDIR (the running one)
-	$(Q)mk/driver.sh '$(KDIR)' $(BUILD)/driver KCFLAGS='$(WERROR)'
+	$(Q)mk/driver.sh '$(or $(KDIR),/lib/modules/$(shell uname -r)/build)' $(BUILD)/driver KCFLAGS='$(WERROR)'
+
+# Modules that tests in a guest load, for the kernel of accel.ko; built beside links to their sources.
+VM_MODULE_SRC := $(wildcard tests/vm/modules/Kbuild tests/vm/modules/*.[ch])
+test-modules:
+	$(Q)$(if $(VM_MODULE_SRC),mkdir -p $(BUILD)/tests/vm/modules && \
+	ln -sf $(abspath $(VM_MODULE_SRC)) $(BUILD)/tests/vm/modules && \
+	kdir=$(or $(KDIR),$$(mk/kernel.sh KDIR)) && \
+	$(MAKE) $(if $(V),,-s) -C "$$kdir" M=$(abspath $(BUILD)/tests/vm/modules) modules)
 
 clean:					## remove everything that was built
 	rm -rf build $(BUILD)
@@ -120,8 +127,8 @@ help:					## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all tools tests test-programs fuzzers check stress demo bench deps driver clean help man install uninstall \
-	driver-install driver-uninstall FORCE
+.PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench deps driver clean help man install \
+	uninstall driver-install driver-uninstall FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:

@@ -12,6 +12,9 @@
 #     check: alone       its timing matters: nothing else runs meanwhile
 #     check: plain       not under sanitizers (it measures, or needs their memory)
 #     check: no-tsan     not under TSan (it forks with threads running)
+#     check: guest ...   of tests/vm: in a guest of its own, started with these options of mk/vm.sh
+#
+# Those of tests/vm run in a guest (mk/vm.sh), all in one boot, while the others run here.
 #
 # Environment: ONLY=substring of the tests' names, RESUME=1 keeps the results of tests that passed and have not been
 # rebuilt since, JOBS, SEED, TEST_SECONDS_MAX. What each test said is kept in build/check.
@@ -47,8 +50,18 @@ programs() {
 
 scripts() {
 	for script in tests/tree/*.sh tests/uapi/*.?? tests/kernels/*.?? tests/libaccel/*.?? tests/runtime/*.?? \
-		tests/driver/*.sh tests/fuzz/*.sh tests/oracle/test_*.py; do
+		tests/driver/*.sh tests/mk/*.sh tests/fuzz/*.sh tests/oracle/test_*.py; do
 		[ -x "$script" ] && echo "$script"
+	done
+}
+
+# What runs in a guest.
+guest_tests() {
+	for source in tests/vm/*.c; do
+		[ ! -e "$source" ] || echo "$BUILD/${source%.c}.t"
+	done
+	for script in tests/vm/*.sh; do
+		[ ! -x "$script" ] || echo "$script"
 	done
 }
 
@@ -63,16 +76,18 @@ split_alone() {
 	done
 }
 
+# $1 tests at a time, $2 the command for one, $3 the tests.
 run() {
-	[ -n "$2" ] || return 0
+	[ -n "$3" ] || return 0
 	# shellcheck disable=SC2086 # a list
-	prove --jobs "$1" --timer --exec mk/test.sh $2 || verdict=1
+	prove --jobs "$1" --timer --exec "$2" $3 || verdict=1
 }
 
-mk/deps.sh build check || exit
+mk/deps.sh build driver check || exit
 build 'gcc' BUILD="$BUILD" tests
 build 'gcc, ASan and UBSan' BUILD="$BUILD/asan" SANITIZE=address,undefined test-programs
 build 'gcc, TSan' BUILD="$BUILD/tsan" SANITIZE=thread test-programs
+build 'accel.ko and the modules of tests' BUILD="$BUILD" driver test-modules
 build 'clang' BUILD="$BUILD/clang" CC=clang-14 test-programs tools
 build 'clang, fuzzers' BUILD="$BUILD/fuzz" CC=clang-14 SANITIZE=fuzzer-no-link,address,undefined fuzzers
 
@@ -86,7 +101,8 @@ tests=$({
 	programs "$BUILD/asan" "$plain"
 	programs "$BUILD/tsan" "$plain $no_tsan $threadless"
 } | grep -F -- "${ONLY:-}")
-if [ -z "$tests" ]; then
+in_guest=$(guest_tests | grep -F -- "${ONLY:-}")
+if [ -z "$tests$in_guest" ]; then
 	echo "check: no test's name holds '${ONLY:-}'" >&2
 	exit 2
 fi
@@ -99,11 +115,19 @@ if [ -w "$pages" ] && [ "$(cat "$pages")" -lt 16 ]; then
 	echo 16 >"$pages"
 fi
 
+# The guest is one of the tests that run at a time, and the first, since it takes longest; its tests' own results follow.
+guest=
+if [ -n "$in_guest" ]; then
+	guest=mk/vm/check.sh
+	mkdir -p "$CHECK_DIR"
+	echo "$in_guest" >"$CHECK_DIR/guest.list"
+fi
 verdict=0
-run "$jobs" "$(echo "$tests" | split_alone out)"
-run 1 "$(echo "$tests" | split_alone in)"
+run "$jobs" mk/test.sh "$guest $(echo "$tests" | split_alone out)"
+run "$jobs" 'mk/test.sh --kept' "$in_guest"
+run 1 mk/test.sh "$(echo "$tests" | split_alone in)"
 seconds=$(($(date +%s) - start))
-taps=$(for test in $tests; do echo "$CHECK_DIR/$test.tap"; done)
+taps=$(for test in $guest $in_guest $tests; do echo "$CHECK_DIR/$test.tap"; done)
 # shellcheck disable=SC2086 # a list
 awk -v seconds="$seconds" -v dir="$CHECK_DIR/" -f mk/tally.awk $taps || verdict=1
 exit $verdict

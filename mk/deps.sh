@@ -15,6 +15,8 @@ table() {
 build gcc                   command -v "$CC" ld ar objcopy
 build libc6-dev             has_header stdio.h
 build libjansson-dev        has_header jansson.h
+driver gcc                  command -v gcc
+driver libelf1              ls /usr/lib/*/libelf.so.1
 demo  python3-numpy         python3 -c 'import numpy'
 demo  libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
 check python3-numpy         python3 -c 'import numpy'
@@ -37,10 +39,13 @@ check libmpich-dev          command -v mpicc.mpich
 check mpich                 command -v mpiexec.mpich
 check gnuplot-nox           command -v gnuplot
 check dkms                  command -v dkms
-check kmod                  command -v modinfo
+check kmod                  command -v depmod modprobe modinfo
 check linux-source-6.12     ls /usr/src/linux-source-6.*.tar.xz
 check sparse                command -v sparse
 check xz-utils              command -v xz
+check qemu-system-x86       command -v qemu-system-x86_64
+check busybox-static        command -v busybox
+check ibverbs-providers     ls /usr/lib/*/libibverbs/librxe-rdmav*.so
 check libibverbs-dev        has_header infiniband/verbs.h
 check libdrm-dev            pkg-config --exists libdrm
 bench python3               command -v python3

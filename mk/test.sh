@@ -3,13 +3,31 @@
 # Copyright (c) 2026 The accel authors
 #
 # Runs one test for prove: mk/test.sh TEST. Its output is kept in $CHECK_DIR/TEST.tap, stderr in TEST.log; what a failed
-# test said is shown, since prove shows only stderr. mk/check.sh sets the environment.
+# test said is shown, since prove shows only stderr. mk/test.sh --kept TEST shows what is kept already. mk/check.sh sets
+# the environment.
 set -u
+kept=
+[ "$1" != --kept ] || { kept=yes; shift; }
 test=$1
 tap=$CHECK_DIR/$test.tap
 log=$CHECK_DIR/$test.log
 limit=${TEST_SECONDS_MAX:-600}
 
+# Shows the result and ends with the test's exit status.
+show() {
+	status=$(sed -n 's/^# exit //p' "$tap")
+	cat "$tap"
+	if [ "$status" != 0 ] || grep -q '^not ok' "$tap"; then
+		{
+			echo
+			grep -E '^(not ok|#)' "$tap" | tail -n 40
+			tail -n 40 "$log"
+		} >&2
+	fi
+	exit "${status:-1}"
+}
+
+[ -z "$kept" ] || show
 if [ -n "${RESUME:-}" ] && [ "$tap" -nt "$test" ] && [ "$tap" -nt "$BUILD/lib/libaccel.so" ] &&
 	tail -n 1 "$tap" | grep -qx '# exit 0'; then
 	exec cat "$tap"
@@ -33,12 +51,4 @@ case $status in
 124 | 137) echo "# stopped: it ran longer than $limit s" >>"$tap" ;;
 esac
 echo "# exit $status" >>"$tap"
-cat "$tap"
-if [ $status != 0 ] || grep -q '^not ok' "$tap"; then
-	{
-		echo
-		grep -E '^(not ok|#)' "$tap" | tail -n 40
-		tail -n 40 "$log"
-	} >&2
-fi
-exit $status
+show

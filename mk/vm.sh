@@ -116,7 +116,11 @@ index_modules() {
 make_initrd() {
 	ird=$1/initramfs
 	mkdir -p "$ird/bin" "$ird/modules" "$ird/dev" "$ird/proc" "$ird/sys"
-	cp "$(command -v busybox)" "$ird/bin/busybox"
+	busybox=$(command -v busybox)
+	cp "$busybox" "$ird/bin/busybox"
+	for library in $(ldd "$busybox" 2>/dev/null | grep -o '/[^ ]*'); do
+		install -D "$library" "$ird$library"
+	done
 	install -m 755 "$tree/mk/vm/init.sh" "$ird/init"
 	for module in virtio_pci virtio_net 9pnet_virtio 9p overlay; do
 		modprobe -d "$1" -S "$release" --show-depends $module
