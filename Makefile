@@ -112,13 +112,13 @@ deps:					## install what build, driver and check need (root), or say the comman
 driver:					## build accel.ko for the kernel of KDIR (the running one)
 	$(Q)mk/driver.sh '$(or $(KDIR),/lib/modules/$(shell uname -r)/build)' $(BUILD)/driver KCFLAGS='$(WERROR)'
 
-# Modules that tests in a guest load, for the kernel of accel.ko; built beside links to their sources.
+# Modules that tests in a guest load, for the kernel of accel.ko; built beside links to their sources, a folder a kernel.
 VM_MODULE_SRC := $(wildcard tests/vm/modules/Kbuild tests/vm/modules/*.[ch])
 test-modules:
-	$(Q)$(if $(VM_MODULE_SRC),mkdir -p $(BUILD)/tests/vm/modules && \
-	ln -sf $(abspath $(VM_MODULE_SRC)) $(BUILD)/tests/vm/modules && \
-	kdir=$(or $(KDIR),$$(mk/kernel.sh KDIR)) && \
-	$(MAKE) $(if $(V),,-s) -C "$$kdir" M=$(abspath $(BUILD)/tests/vm/modules) modules)
+	$(Q)$(if $(VM_MODULE_SRC),kdir=$(or $(KDIR),$$(mk/kernel.sh KDIR)) && \
+	dir=$(abspath $(BUILD)/tests/vm/modules)/$$(cat "$$kdir/include/config/kernel.release") && \
+	mkdir -p "$$dir" && ln -sf $(abspath $(VM_MODULE_SRC)) "$$dir" && \
+	$(MAKE) $(if $(V),,-s) -C "$$kdir" M="$$dir" CONFIG_DEBUG_INFO_BTF_MODULES= modules)
 
 clean:					## remove everything that was built
 	rm -rf build $(BUILD)

@@ -87,7 +87,8 @@ mk/deps.sh build driver check || exit
 build 'gcc' BUILD="$BUILD" tests
 build 'gcc, ASan and UBSan' BUILD="$BUILD/asan" SANITIZE=address,undefined test-programs
 build 'gcc, TSan' BUILD="$BUILD/tsan" SANITIZE=thread test-programs
-build 'accel.ko and the modules of tests' BUILD="$BUILD" driver test-modules
+kdir=$(mk/kernel.sh KDIR) || exit
+build 'accel.ko and the modules of tests' BUILD="$BUILD" KDIR="$kdir" driver test-modules
 build 'clang' BUILD="$BUILD/clang" CC=clang-14 test-programs tools
 build 'clang, fuzzers' BUILD="$BUILD/fuzz" CC=clang-14 SANITIZE=fuzzer-no-link,address,undefined fuzzers
 
