@@ -244,13 +244,13 @@ TEST(importer, keeps_the_memory_when_handle_file_and_device_are_gone)
 TEST(importer, that_could_write_is_refused_a_read_only_dmabuf)
 {
 	int file = node_open(0), importer = importer_open(), dmabuf;
-	uint32_t handle;
+	uint32_t handle, kinds = rxe_up() ? KINDS + 1 : KINDS;
 
 	REQUIRE(file >= 0 && importer >= 0);
 	REQUIRE_EQ(bo_create(file, BYTES, 0, &handle), 0);
 	dmabuf = bo_export(file, handle, DRM_CLOEXEC);
 	REQUIRE(dmabuf >= 0);
-	for (uint32_t kind = 0; kind < (rxe_up() ? KINDS + 1 : KINDS); kind++)
+	for (uint32_t kind = 0; kind < kinds; kind++)
 		CHECK_EQ(attach(importer, dmabuf, kind, 0, BYTES, NULL), -EACCES);
 	close(importer);
 	close(dmabuf);

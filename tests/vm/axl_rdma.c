@@ -229,8 +229,10 @@ TEST(ibv_reg_mr, of_1_gib_as_root)
 	REQUIRE(file >= 0 && rxe_up());
 	CHECK_EQ(node_memory(file, AXL_QUERY_MEMORY, &memory), 0);
 	sysinfo(&info);
-	if (memory.bytes_max - memory.bytes_used < bytes || info.freeram < bytes + 128 * MIB)
+	if (memory.bytes_max - memory.bytes_used < bytes || info.freeram < bytes + 128 * MIB) {
+		close(file);
 		SKIP("the guest has too little memory for it");
+	}
 	REQUIRE_EQ(rxe_open(&rxe), 0);
 	REQUIRE_EQ(bo_create(file, bytes, 0, &handle), 0);
 	at = bo_map(file, handle, bytes);

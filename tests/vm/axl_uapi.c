@@ -346,7 +346,7 @@ TEST(get_param, values_are_those_of_the_header)
 	CHECK(!node_param(fd, AXL_PARAM_PROVIDER, &value) && value == AXL_PROVIDER_SOFT);
 	CHECK(!node_param(fd, AXL_PARAM_PAGE_BYTES, &value) &&
 	      value == (uint64_t)sysconf(_SC_PAGESIZE));
-	CHECK(!node_param(fd, AXL_PARAM_BO_BYTES_MAX, &value) && value >= 1024 * MIB);
+	CHECK(!node_param(fd, AXL_PARAM_BO_BYTES_MAX, &value) && value >= 64 * MIB);
 	CHECK(!node_param(fd, AXL_PARAM_NUMA_NODE, &value) && (value == ~0ull || value < 1024));
 	CHECK(!node_param(fd, AXL_PARAM_PLACEMENTS, &value) && value == 1u << AXL_PLACEMENT_SYS);
 	CHECK_EQ(node_param(fd, AXL_PARAM_MEM_BYTES_MAX, &value), 0);

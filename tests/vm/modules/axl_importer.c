@@ -88,7 +88,7 @@ static int importer_umem(struct importer *importer, struct axl_importer_attach *
 	}
 	importer->ib_device = ib_device;
 	importer->umem = umem;
-	importer->sgt = umem->sgt;
+	importer->sgt = &umem->umem.sgt_append.sgt; /* of umem->sgt, the range that was asked for */
 	return 0;
 }
 
@@ -280,6 +280,7 @@ static int __init importer_init(void)
 	if (IS_ERR(importer_device))
 		return PTR_ERR(importer_device);
 	err = dma_coerce_mask_and_coherent(&importer_device->dev, DMA_BIT_MASK(64));
+	dma_set_max_seg_size(&importer_device->dev, SZ_2M);
 	if (!err)
 		err = misc_register(&importer_misc);
 	if (err)
