@@ -40,7 +40,7 @@ struct accel_region_opts {
 struct accel_object;
 
 /*
- * Make, place and touch every page, in that order, then seal. Room is checked first against
+ * memfd.c. Make, place and touch every page, in that order, then seal. Room is checked first against
  * MemAvailable and the limits of the cgroups above (v1 and v2), since a memfd over a cgroup's limit
  * is killed and not refused. Errors go to obj (NULL: thread).
  * -EINVAL 0 bytes or no such node; -ENOSPC; -ENOMEM (no descriptor or bookkeeping); -EOVERFLOW.
@@ -69,7 +69,25 @@ int accel_region_map_peer(uint64_t id, int fd, uint64_t offset, uint64_t bytes,
 struct accel_region *accel_region_get(struct accel_region *region);
 void accel_region_put(struct accel_region *region); /* NULL is fine */
 
-/* bytes rounded up to whole pages; 0 on overflow */
+uint64_t accel_page_bytes(void);
+/* To a multiple of a power of two, and to whole pages; 0 on overflow. */
+uint64_t accel_round_up(uint64_t bytes, uint64_t multiple);
 uint64_t accel_page_round_up(uint64_t bytes);
+
+/* What makes regions uses the rest: a new one without memory, and ranges of descriptors. */
+struct accel_region *accel_region_new(uint64_t id);
+int32_t accel_node_of(const void *addr); /* of the page there; -1 unknown */
+uint64_t accel_fd_page_bytes(
+	int fd); /* of the pages behind a memfd: 2 MiB and more for hugetlbfs */
+/* Does the range lie in the file? 0, -EINVAL or -EOVERFLOW; *file_bytes is written but for -EINVAL. */
+int accel_range_check(int fd, uint64_t offset, uint64_t bytes, uint64_t *file_bytes);
+/* The sentence for what accel_range_check() said. */
+int accel_range_fail(struct accel_object *obj, int rc, uint64_t offset, uint64_t bytes,
+		     uint64_t file_bytes);
+/* Map a range that was checked, of a descriptor that the region takes over on success. */
+int accel_range_map(struct accel_region *region, int fd, uint64_t offset, uint64_t bytes, int prot);
+/* memfd.c: with fd already the region's own copy, which the caller closes on failure. */
+int accel_memfd_import(struct accel_object *obj, struct accel_region *region, int fd,
+		       uint64_t offset, uint64_t bytes);
 
 #endif
