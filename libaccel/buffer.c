@@ -72,8 +72,8 @@ int accel_buffer_create(struct accel_device *dev, uint64_t size_bytes,
 		rc = opts_check(&known);
 	if (rc)
 		return rc;
-	rc = accel_region_create(
-		NULL, accel_device_region_id(dev), size_bytes,
+	rc = accel_device_region_create(
+		dev, size_bytes,
 		&(const struct accel_region_opts){.huge = known.huge,
 						  .numa_node = (int32_t)known.numa_node_plus1 - 1,
 						  .what = "buffer"},

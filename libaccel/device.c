@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * Devices. There is one kind so far, "host": ordinary memory of this machine. Buffers are
- * buffer.c's.
+ * Devices: what all kinds have in common, lists of buffers and of groups. What they differ in is
+ * host.c's. Buffers are buffer.c's.
  */
 #include "device.h"
 #include "kernels/kernels.h"
-#include "memory_room.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +15,7 @@
 int accel_device_open(const char *name, struct accel_device **dev)
 {
 	struct accel_device *device;
+	int rc;
 
 	if (!name || !dev)
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "accel_device_open: %s is NULL",
@@ -27,7 +27,13 @@ int accel_device_open(const char *name, struct accel_device **dev)
 	if (!device)
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a device");
 	accel_object_init(&device->obj, ACCEL_OBJECT_DEVICE);
-	snprintf(device->name, sizeof(device->name), "%s", name);
+	device->ops = &accel_host_ops;
+	rc = device->ops->open(device, name);
+	if (rc) {
+		accel_object_fini(&device->obj);
+		free(device);
+		return rc;
+	}
 	device->kernels = k_ops_get(NULL);
 	device->region_id_next = 1;
 	pthread_mutex_init(&device->lock, NULL);
@@ -49,6 +55,7 @@ void accel_device_close(struct accel_device *dev)
 		}
 		pthread_mutex_destroy(&dev->lock);
 	}
+	dev->ops->close(dev);
 	accel_object_fini(&dev->obj);
 	free(dev);
 }
@@ -85,18 +92,18 @@ static uint32_t numa_nodes_count(void)
 int accel_device_info_get(struct accel_device *dev, struct accel_device_info *info)
 {
 	struct accel_device_info known = {0};
-	struct accel_huge_room huge;
+	int rc;
 
 	if (!dev)
 		return accel_fail(NULL, -EINVAL, NULL, "accel_device_info_get: dev is NULL");
-	accel_huge_room_get("", &huge);
 	snprintf(known.name, sizeof(known.name), "%s", dev->name);
-	known.page_bytes = (uint32_t)sysconf(_SC_PAGESIZE);
-	known.huge_page_bytes = huge.total ? ACCEL_HUGE_PAGE_BYTES : 0;
-	known.huge_pages_free = huge.free > UINT32_MAX ? UINT32_MAX : (uint32_t)huge.free;
+	known.page_bytes = (uint32_t)accel_page_bytes();
 	known.numa_nodes = numa_nodes_count();
 	snprintf(known.kernels, sizeof(known.kernels), "%s", dev->kernels->name);
-	return accel_struct_copy_out(&dev->obj, "accel_device_info", &known, sizeof(known), info);
+	rc = dev->ops->info_get(dev, &known);
+	return rc ? rc
+		  : accel_struct_copy_out(&dev->obj, "accel_device_info", &known, sizeof(known),
+					  info);
 }
 
 uint64_t accel_device_region_id(struct accel_device *dev)
@@ -107,6 +114,12 @@ uint64_t accel_device_region_id(struct accel_device *dev)
 	id = dev->region_id_next++;
 	pthread_mutex_unlock(&dev->lock);
 	return id;
+}
+
+int accel_device_region_create(struct accel_device *dev, uint64_t bytes,
+			       const struct accel_region_opts *opts, struct accel_region **region)
+{
+	return dev->ops->region_create(dev, accel_device_region_id(dev), bytes, opts, region);
 }
 
 static bool region_holds(const struct accel_region *region, const void *addr, uint64_t bytes)

@@ -28,8 +28,24 @@ struct accel_region_watch {
 	struct accel_region_watch *next;
 };
 
+/*
+ * What kinds of devices differ in. Each returns 0, or -errno that was decided by accel_fail() with
+ * the object it was given, open() and region_create() in a create with NULL.
+ */
+struct accel_device_ops {
+	int (*open)(struct accel_device *dev, const char *name); /* sets dev->name */
+	void (*close)(struct accel_device *dev);
+	int (*info_get)(struct accel_device *dev, struct accel_device_info *info);
+	/* As accel_region_create(), in memory of the device. */
+	int (*region_create)(struct accel_device *dev, uint64_t id, uint64_t bytes,
+			     const struct accel_region_opts *opts, struct accel_region **region);
+};
+
+extern const struct accel_device_ops accel_host_ops; /* host.c */
+
 struct accel_device {
 	struct accel_object obj;
+	const struct accel_device_ops *ops;
 	char name[32];
 	const struct k_ops *kernels;
 	pthread_mutex_t lock;	 /* guards what follows */
@@ -39,6 +55,10 @@ struct accel_device {
 };
 
 uint64_t accel_device_region_id(struct accel_device *dev); /* takes the lock */
+
+/* A region of the device's memory, with an id of its own. Errors go to the thread's slot. */
+int accel_device_region_create(struct accel_device *dev, uint64_t bytes,
+			       const struct accel_region_opts *opts, struct accel_region **region);
 
 /*
  * The region that holds [addr, addr + bytes) whole, with a reference for the caller, or NULL: no
