@@ -35,19 +35,35 @@ static uint64_t cached_bytes(void)
 	return (uint64_t)kib * 1024 / 2;
 }
 
+/* Signals and lists in the machine's own memory, rows in that of the group's device. */
+static int take_regions(struct accel_ep *ep)
+{
+	struct accel_region_opts opts = {.huge = ep->local.huge, .numa_node = -1};
+	const struct accel_ep_layout *l = &ep->layout;
+	struct accel_device *dev = ep->group->dev;
+	int rc;
+
+	opts.what = "ep window";
+	rc = accel_region_create(NULL, accel_device_region_id(dev), l->window_bytes, &opts,
+				 &ep->window);
+	opts.what = "ep payload";
+	if (!rc)
+		rc = accel_device_region_create(dev, l->payload_bytes, &opts, &ep->payload);
+	opts.private_memory = true;
+	opts.what = "ep landed rows";
+	if (!rc && l->landed_bytes)
+		rc = accel_device_region_create(dev, l->landed_bytes, &opts, &ep->landed);
+	opts.what = "ep lists";
+	if (!rc)
+		rc = accel_region_create(NULL, 0, l->private_bytes, &opts, &ep->private_memory);
+	return rc;
+}
+
 static int take_memory(struct accel_ep *ep, const int32_t *tables)
 {
-	struct accel_region_opts opts = {
-		.huge = ep->local.huge, .numa_node = -1, .what = "ep window"};
 	uint8_t *base;
-	int rc = accel_region_create(NULL, accel_device_region_id(ep->group->dev),
-				     ep->layout.shared_bytes, &opts, &ep->window);
+	int rc = take_regions(ep);
 
-	if (rc)
-		return rc;
-	opts.private_memory = true;
-	opts.what = "ep lists";
-	rc = accel_region_create(NULL, 0, ep->layout.private_bytes, &opts, &ep->private_memory);
 	if (rc)
 		return rc;
 	base = ep->private_memory->addr;
@@ -93,13 +109,17 @@ static void ep_free(struct accel_ep *ep)
 			accel_ep_lend(&ep->lane[i], what, NULL);
 	}
 	if (ep->transport) {
-		if (!accel_object_is_inherited(&ep->obj))
+		if (!accel_object_is_inherited(&ep->obj)) {
+			ep->ops->dereg(ep->transport, ep->payload);
 			ep->ops->dereg(ep->transport, ep->window);
+		}
 		ep->ops->close(ep->transport, -1);
 	}
 	for (int p = 0; p < world && ep->peer_window; p++)
 		accel_region_put(ep->peer_window[p]);
 	accel_region_put(ep->private_memory);
+	accel_region_put(ep->landed);
+	accel_region_put(ep->payload);
 	accel_region_put(ep->window);
 	accel_object_fini(&ep->obj);
 	free(ep);
@@ -182,7 +202,9 @@ static void sizes_from_layout(const struct accel_ep_layout *l, struct accel_ep_s
 	sizes->recv_bytes = l->recv_bytes;
 	sizes->quantised_bytes = l->rows_bytes;
 	sizes->output_bytes = l->output_bytes;
-	sizes->total_bytes = accel_page_round_up(l->shared_bytes) +
+	sizes->total_bytes = accel_page_round_up(l->window_bytes) +
+			     accel_page_round_up(l->payload_bytes) +
+			     accel_page_round_up(l->landed_bytes) +
 			     accel_page_round_up(l->private_bytes);
 	sizes->meta_bytes = sizes->total_bytes - l->recv_bytes - l->rows_bytes - l->output_bytes;
 }
@@ -232,8 +254,8 @@ int accel_ep_info_get(struct accel_ep *ep, struct accel_ep_info *user)
 		.lanes = ep->shape.lanes,
 		.experts_local = ep->layout.experts_local,
 		.row_bytes = ep->layout.row_bytes,
-		.window_page_bytes = ep->window->page_bytes,
-		.window_numa_node = ep->window->numa_node,
+		.window_page_bytes = ep->payload->page_bytes,
+		.window_numa_node = ep->payload->numa_node,
 		.memory_bytes = sizes.total_bytes,
 	};
 	return accel_struct_copy_out(&ep->obj, "struct accel_ep_info", &info, sizeof(info), user);

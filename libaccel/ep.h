@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The accel authors */
 /*
- * The insides of an EP context. One rank's memory is a shared window that peers map read-only
- * (board, and per lane records, entry map, quantised or staged rows, expert output) and private
- * memory (landed rows, lists). All of it is laid out by ep_layout.c and taken at create; nothing is
- * allocated afterwards.
+ * The insides of an EP context. One rank's memory, taken at create and laid out by ep_layout.c:
+ *     window   peers map it read-only; always a memfd: the board, and per lane records, entry map
+ *     payload  peers map it read-only; of the group's device: per lane quantised or staged rows,
+ *              expert output
+ *     landed   of the group's device; nobody else maps it: per lane landed rows
+ *     private_memory   this process's alone: lists
+ * Signals stay in a memfd since a futex of several processes needs pages of a file's, which a
+ * device's are not. Nothing is allocated afterwards.
  *
  * A lane is driven by one thread at a time; masked, aborted and the counters are the only words
  * that threads share.
@@ -36,7 +40,7 @@ struct accel_ep_shape {
 	uint32_t dtype, receive, combine_input, quant, lanes;
 };
 
-#define ACCEL_EP_VERSION 2
+#define ACCEL_EP_VERSION 3
 
 /* Local choices, after defaults. */
 struct accel_ep_local {
@@ -45,8 +49,8 @@ struct accel_ep_local {
 };
 
 /*
- * Where everything lies: offsets in bytes, of the window (shared) or the private memory; those of a
- * lane count from its base.
+ * Where everything lies: offsets in bytes, of the window, the payload or the private memory; those
+ * of a lane count from its base.
  */
 struct accel_ep_layout {
 	uint32_t experts_local;
@@ -59,13 +63,15 @@ struct accel_ep_layout {
 	uint64_t entries_max;  /* that it can receive: rows_max x K */
 	uint64_t output_rows;  /* of the lane's own y */
 
-	uint64_t shared_lane, shared_lane_bytes, shared_bytes; /* the board comes first */
-	uint64_t records, map, rows, output;
+	uint64_t window_lane, window_lane_bytes, window_bytes; /* the board comes first */
+	uint64_t records, map;
+	uint64_t payload_lane_bytes, payload_bytes;
+	uint64_t rows, output;
+	uint64_t landed_lane_bytes, landed_bytes;
 
 	uint64_t tables_placement, tables_masked, tables_joins, tables_wait, tables_window,
 		tables_arrival;
 	uint64_t private_tables_bytes, private_lane_bytes, private_bytes;
-	uint64_t window;
 	uint64_t weights, send_count, send_entries, token_choices, slot, entry;
 	uint64_t owner_offset, owner, owner_choices;
 	uint64_t row, scale, choices, src_rank, src_token, topk_idx, topk_weights, rank_offset;
@@ -117,11 +123,11 @@ struct accel_ep_lane {
 	uint32_t incomplete_count;
 	bool expanded;
 
-	uint8_t *records; /* shared */
-	uint32_t *map;	  /* shared: y row of each received entry, row-major */
-	uint8_t *rows;	  /* shared: quantised or staged */
-	uint16_t *output; /* shared */
-	uint8_t *window;  /* landed rows */
+	uint8_t *records; /* in the window */
+	uint32_t *map;	  /* in the window: y row of each received entry, row-major */
+	uint8_t *rows;	  /* in the payload: quantised or staged */
+	uint16_t *output; /* in the payload */
+	uint8_t *landed;  /* rows, or NULL */
 
 	float *weights;			     /* [T,K] EXPERT only */
 	uint32_t *send_count, *send_entries; /* [R] rows and entries of this rank's there */
@@ -170,7 +176,8 @@ struct accel_ep {
 	uint64_t cached_bytes; /* what of all ranks' landed rows the last-level cache keeps */
 	struct accel_ep_layout layout;
 	int32_t *expert_rank, *expert_slot; /* [E] */
-	struct accel_region *window, *private_memory;
+	struct accel_region *window, *payload, *private_memory;
+	struct accel_region *landed; /* NULL: rows are received in place */
 	const struct accel_transport_ops *ops;
 	struct accel_transport *transport;
 	_Atomic uint32_t *masked; /* [R] ACCEL_MASK_BEGUN, then ACCEL_MASK_FENCED too */
@@ -243,7 +250,7 @@ static inline bool accel_ep_overlap(struct accel_ep_span a, struct accel_ep_span
 }
 
 /*
- * The caller's rows where they lie, or copied to stage (in the window) and counted when peers
+ * The caller's rows where they lie, or copied to stage (in the payload) and counted when peers
  * cannot reach them there.
  */
 void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_t stride,

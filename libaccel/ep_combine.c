@@ -362,7 +362,8 @@ static int check_end(struct accel_ep *ep, uint32_t index, const void *out, uint6
 		return fail(
 			ep, index, -EINVAL,
 			"accel_ep_combine_end: out overlaps x, its scales or y, which peers may be reading");
-	if (accel_ep_overlap(span, accel_ep_span(ep->window->addr, 1, 0, ep->window->bytes)))
+	if (accel_ep_overlap(span, accel_ep_span(ep->window->addr, 1, 0, ep->window->bytes)) ||
+	    accel_ep_overlap(span, accel_ep_span(ep->payload->addr, 1, 0, ep->payload->bytes)))
 		return fail(
 			ep, index, -EINVAL,
 			"accel_ep_combine_end: out lies in the context's own memory, which peers may be reading");

@@ -367,11 +367,11 @@ static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 static uint8_t *landing(const struct accel_ep *ep, const struct accel_ep_lane *lane, int peer,
 			uint32_t slot)
 {
-	return lane->window + ((uint64_t)peer * ep->shape.tokens_max + slot) * ep->layout.row_bytes;
+	return lane->landed + ((uint64_t)peer * ep->shape.tokens_max + slot) * ep->layout.row_bytes;
 }
 
 /*
- * Copy a rank's rows into the window, slot by slot: the one write of each. Where they lie is kept
+ * Copy a rank's rows where they land, slot by slot: the one write of each. Where they lie is kept
  * in the list of rows until that is made; each rank's stretch of it begins at its first slot.
  */
 static int land(struct accel_ep *ep, struct accel_ep_lane *lane, int peer)

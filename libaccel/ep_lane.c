@@ -61,8 +61,8 @@ void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_
 
 	if (!rows)
 		ptr = stage;
-	if (is_inside(ep->window, ptr, bytes))
-		region = accel_region_get(ep->window);
+	if (is_inside(ep->payload, ptr, bytes))
+		region = accel_region_get(ep->payload);
 	else
 		region = accel_device_region_find(ep->group->dev, ptr, bytes);
 	if (!region) {
@@ -70,7 +70,7 @@ void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_
 			memcpy(stage + i * stage_stride, (const uint8_t *)ptr + i * stride,
 			       row_bytes);
 		accel_ep_count(&ep->counters.bytes_staged, rows * row_bytes);
-		region = accel_region_get(ep->window);
+		region = accel_region_get(ep->payload);
 		ptr = stage;
 		stride = stage_stride;
 	}

@@ -53,15 +53,26 @@ static void lay_rows(struct accel_ep_layout *l, const struct accel_ep_shape *s)
 				     s->topk * sizeof(struct accel_ep_entry));
 }
 
-static void lay_shared(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
+static void lay_window(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
 {
 	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT;
 
 	l->records = take(c, l->rows_max, l->record_bytes);
 	l->map = take(c, by_expert ? l->entries_max : 0, sizeof(uint32_t));
+	l->window_lane_bytes = lane_end(c);
+}
+
+static void lay_payload(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
+{
 	l->rows = take(c, s->tokens_max, l->row_bytes);
 	l->output = take(c, l->output_rows, 2 * (uint64_t)s->hidden);
-	l->shared_lane_bytes = lane_end(c);
+	l->payload_lane_bytes = lane_end(c);
+}
+
+static void lay_landed(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
+{
+	take(c, s->receive == ACCEL_RECEIVE_LANDED ? l->rows_max : 0, l->row_bytes);
+	l->landed_lane_bytes = lane_end(c);
 }
 
 static void lay_private(struct accel_ep_layout *l, const struct accel_ep_shape *s, uint32_t world,
@@ -72,7 +83,6 @@ static void lay_private(struct accel_ep_layout *l, const struct accel_ep_shape *
 	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT,
 	     fp8 = s->dtype == ACCEL_DTYPE_FP8_E4M3;
 
-	l->window = take(c, s->receive == ACCEL_RECEIVE_LANDED ? l->rows_max : 0, l->row_bytes);
 	l->weights = take(c, by_expert ? choices : 0, word);
 	l->send_count = take(c, world, word);
 	l->send_entries = take(c, world, word);
@@ -120,7 +130,7 @@ int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
 			 const struct accel_ep_shape *s, uint32_t output_rows,
 			 const int32_t *expert_rank)
 {
-	struct cursor shared = {0}, private = {0}, tables = {0};
+	struct cursor window = {0}, payload = {0}, landed = {0}, private = {0}, tables = {0};
 	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT, overflow;
 
 	memset(l, 0, sizeof(*l));
@@ -134,14 +144,19 @@ int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
 	l->output_rows = output_rows ? output_rows
 				     : l->rows_max *
 					       (by_expert ? min_u32(s->topk, l->experts_local) : 1);
-	lay_shared(l, s, &shared);
+	lay_window(l, s, &window);
+	lay_payload(l, s, &payload);
+	lay_landed(l, s, &landed);
 	lay_private(l, s, (uint32_t)world, &private);
 	lay_tables(l, s, (uint32_t)world, &tables);
 
-	l->shared_lane = accel_board_bytes(world, s->lanes);
-	overflow = shared.overflow || private.overflow || tables.overflow;
-	overflow |= __builtin_mul_overflow(l->shared_lane_bytes, s->lanes, &l->shared_bytes);
-	overflow |= __builtin_add_overflow(l->shared_bytes, l->shared_lane, &l->shared_bytes);
+	l->window_lane = accel_board_bytes(world, s->lanes);
+	overflow = window.overflow || payload.overflow || landed.overflow || private.overflow ||
+		   tables.overflow;
+	overflow |= __builtin_mul_overflow(l->window_lane_bytes, s->lanes, &l->window_bytes);
+	overflow |= __builtin_add_overflow(l->window_bytes, l->window_lane, &l->window_bytes);
+	overflow |= __builtin_mul_overflow(l->payload_lane_bytes, s->lanes, &l->payload_bytes);
+	overflow |= __builtin_mul_overflow(l->landed_lane_bytes, s->lanes, &l->landed_bytes);
 	overflow |= __builtin_mul_overflow(l->private_lane_bytes, s->lanes, &l->private_bytes);
 	overflow |= __builtin_add_overflow(l->private_bytes, l->private_tables_bytes,
 					   &l->private_bytes);
@@ -157,17 +172,17 @@ int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
 	return 0;
 }
 
-static void lane_shared(struct accel_ep_lane *lane, uint8_t *base, const struct accel_ep_layout *l)
+static void lane_shared(struct accel_ep_lane *lane, uint8_t *window, uint8_t *payload,
+			const struct accel_ep_layout *l)
 {
-	lane->records = base + l->records;
-	lane->map = (uint32_t *)(base + l->map);
-	lane->rows = base + l->rows;
-	lane->output = (uint16_t *)(base + l->output);
+	lane->records = window + l->records;
+	lane->map = (uint32_t *)(window + l->map);
+	lane->rows = payload + l->rows;
+	lane->output = (uint16_t *)(payload + l->output);
 }
 
 static void lane_private(struct accel_ep_lane *lane, uint8_t *base, const struct accel_ep_layout *l)
 {
-	lane->window = base + l->window;
 	lane->weights = (float *)(base + l->weights);
 	lane->send_count = (uint32_t *)(base + l->send_count);
 	lane->send_entries = (uint32_t *)(base + l->send_entries);
@@ -202,13 +217,14 @@ void accel_ep_lane_init(struct accel_ep *ep, uint32_t index)
 {
 	const struct accel_ep_layout *l = &ep->layout;
 	struct accel_ep_lane *lane = &ep->lane[index];
-	bool landed = ep->shape.receive == ACCEL_RECEIVE_LANDED;
 
-	lane_shared(lane, ep->window->addr + l->shared_lane + index * l->shared_lane_bytes, l);
+	lane_shared(lane, ep->window->addr + l->window_lane + index * l->window_lane_bytes,
+		    ep->payload->addr + index * l->payload_lane_bytes, l);
 	lane_private(lane,
 		     ep->private_memory->addr + l->private_tables_bytes +
 			     index * l->private_lane_bytes,
 		     l);
+	lane->landed = ep->landed ? ep->landed->addr + index * l->landed_lane_bytes : NULL;
 	lane->peer = ep->arrivals + (size_t)index * (size_t)ep->group->world;
 	lane->recv = (struct accel_ep_recv){
 		.size = sizeof(lane->recv),
@@ -225,6 +241,6 @@ void accel_ep_lane_init(struct accel_ep *ep, uint32_t index)
 		.expert_row = lane->expert_row,
 		.expert_k = lane->expert_k,
 		.expert_weight = lane->expert_weight,
-		.window = landed ? lane->window : NULL,
+		.window = lane->landed,
 	};
 }

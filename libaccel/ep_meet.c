@@ -26,7 +26,7 @@
 struct ready {
 	int32_t status; /* 0 or the errno that ended the sender's create */
 	uint32_t pad;
-	uint64_t region;
+	uint64_t window, payload; /* regions */
 	uint64_t incarnation;
 };
 
@@ -240,7 +240,7 @@ static int hear(struct accel_ep_meeting *m, uint64_t tag, const struct ready *mi
 	return rc;
 }
 
-static int show_window(struct accel_ep_meeting *m)
+static int show_memory(struct accel_ep_meeting *m)
 {
 	struct accel_failure where = {.phase = ACCEL_PHASE_CREATE, .lane = -1};
 	struct accel_ep *ep = m->ep;
@@ -248,8 +248,11 @@ static int show_window(struct accel_ep_meeting *m)
 
 	for (int p = 0; p < m->group->world && !rc; p++) {
 		where.rank = p;
-		if (accel_ranks_has(m->strange, p))
-			rc = ep->ops->reg(ep->transport, p, ep->window);
+		if (!accel_ranks_has(m->strange, p))
+			continue;
+		rc = ep->ops->reg(ep->transport, p, ep->window);
+		if (!rc)
+			rc = ep->ops->reg(ep->transport, p, ep->payload);
 	}
 	return rc ? accel_fail(NULL, rc, &where, "the window could not be shown to rank %d: %s",
 			       where.rank, strerror(-rc))
@@ -267,9 +270,10 @@ static int connect_peers(struct accel_ep_meeting *m)
 			continue;
 		accel_region_put(ep->peer_window[p]);
 		ep->peer_window[p] = NULL;
-		rc = ep->ops->connect(ep->transport, p, all[p].region, all[p].incarnation);
+		rc = ep->ops->connect(ep->transport, p, all[p].window, all[p].payload,
+				      all[p].incarnation);
 		if (!rc)
-			rc = ep->ops->reach(ep->transport, p, all[p].region, &ep->peer_window[p]);
+			rc = ep->ops->reach(ep->transport, p, all[p].window, &ep->peer_window[p]);
 	}
 	return rc;
 }
@@ -279,8 +283,9 @@ int accel_ep_meet(struct accel_ep_meeting *m, int status)
 	struct ready mine = {.incarnation = m->ep->incarnation};
 	int rc;
 
-	mine.status = status ? status : show_window(m);
-	mine.region = m->ep->window ? m->ep->window->id : 0;
+	mine.status = status ? status : show_memory(m);
+	mine.window = m->ep->window ? m->ep->window->id : 0;
+	mine.payload = m->ep->payload ? m->ep->payload->id : 0;
 	rc = hear(m, m->tag * 2, &mine);
 	if (!rc) {
 		mine.status = connect_peers(m);

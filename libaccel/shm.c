@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * The shm transport: peers of one host map this rank's window read-only and load rows where they
- * lie. Nothing is ever written into another rank's memory; the ordering is order.h's.
+ * The shm transport: peers of one host map this rank's window and payload read-only and load rows
+ * where they lie. Nothing is ever written into another rank's memory; the ordering is order.h's.
  *
  * A window begins with its board, one writer (the owner), many readers:
  *
@@ -70,7 +70,7 @@ _Static_assert(sizeof(struct board_peer) == 64, "a cache line");
 _Static_assert(sizeof(struct board_line) == 64, "a cache line");
 
 struct shm_peer {
-	struct accel_region *window;
+	struct accel_region *window, *payload;
 	struct board_head *board; /* read-only, the peer's */
 	_Atomic uint32_t closed;
 };
@@ -132,7 +132,11 @@ static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
 	const struct shm_peer *p = &t->peer[peer];
 	int rc;
 
-	/* The window is held until the end, also when the peer has taken it back meanwhile. */
+	/* These are held until the end, also when the peer has taken them back meanwhile. */
+	if (p->payload && p->payload->id == region) {
+		*mapped = accel_region_get(p->payload);
+		return 0;
+	}
 	if (p->window && p->window->id == region) {
 		*mapped = accel_region_get(p->window);
 		return 0;
@@ -143,33 +147,47 @@ static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
 	return rc;
 }
 
-static int shm_connect(struct accel_transport *t, int peer, uint64_t region, uint64_t incarnation)
+static void shm_disconnect(struct shm_peer *p)
+{
+	accel_region_put(p->payload);
+	accel_region_put(p->window);
+	p->payload = NULL;
+	p->window = NULL;
+	p->board = NULL;
+}
+
+static int shm_connect(struct accel_transport *t, int peer, uint64_t window_id, uint64_t payload_id,
+		       uint64_t incarnation)
 {
 	const struct accel_failure where = {peer, ACCEL_PHASE_CREATE, -1, 0, NULL};
+	struct accel_region *window = NULL, *payload = NULL;
 	struct shm_peer *p = &t->peer[peer];
-	struct accel_region *window;
 	struct board_head *board;
 	int rc;
 
-	/* One that joins: its old window may have had this very id. */
-	accel_region_put(p->window);
-	p->window = NULL;
-	p->board = NULL;
-	rc = shm_reach(t, peer, region, &window);
-	if (rc)
+	shm_disconnect(p); /* one that joins: its old regions may have had these very ids */
+	rc = shm_reach(t, peer, window_id, &window);
+	if (!rc)
+		rc = shm_reach(t, peer, payload_id, &payload);
+	if (rc) {
+		accel_region_put(window);
 		return accel_fail(NULL, rc == -ENOENT ? -EPROTO : rc, &where,
-				  "rank %d's window cannot be mapped", peer);
+				  "rank %d's %s cannot be mapped", peer,
+				  window ? "payload" : "window");
+	}
 	board = (struct board_head *)window->addr;
 	if (window->bytes < accel_board_bytes(t->world, t->lanes) || board->magic != BOARD_MAGIC ||
 	    incarnation < ACCEL_INCARNATION_MIN || incarnation % 2 ||
 	    board->incarnation != incarnation || board->world != (uint32_t)t->world ||
 	    board->lanes != t->lanes) {
+		accel_region_put(payload);
 		accel_region_put(window);
 		return accel_fail(NULL, -EPROTO, &where,
 				  "rank %d's window does not begin with the board it announced",
 				  peer);
 	}
 	p->window = window;
+	p->payload = payload;
 	p->board = board;
 	accel_store_release(&p->closed, 0);
 	accel_store_release_64(&board_peer(t->board, t->lanes, peer)->admits, incarnation);
@@ -383,7 +401,7 @@ static void shm_close(struct accel_transport *t, int peer)
 	if (!accel_object_is_inherited(&t->ep->obj))
 		say_goodbye(t);
 	for (int p = 0; p < t->world; p++)
-		accel_region_put(t->peer[p].window);
+		shm_disconnect(&t->peer[p]);
 	free(t);
 }
 

@@ -62,11 +62,11 @@ struct accel_transport_ops {
 	/* The local side, for one EP context whose window exists. */
 	int (*open)(struct accel_ep *ep, struct accel_transport **transport);
 	/*
-	 * The other side: its window's region and the incarnation its signals must bear. Lets it read
-	 * from now on; once more for a new process of a peer that was closed.
+	 * The other side: the regions of its window and payload, and the incarnation its signals must
+	 * bear. Lets it read from now on; once more for a new process of a peer that was closed.
 	 */
-	int (*connect)(struct accel_transport *transport, int peer, uint64_t region,
-		       uint64_t incarnation);
+	int (*connect)(struct accel_transport *transport, int peer, uint64_t window,
+		       uint64_t payload, uint64_t incarnation);
 	/* Let the peer use a region of this rank; fast when it may already. */
 	int (*reg)(struct accel_transport *transport, int peer, struct accel_region *region);
 	/* The region goes away; every peer forgets it. */

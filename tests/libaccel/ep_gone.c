@@ -30,7 +30,7 @@ static int tokens_at_liar(const struct side *s)
 	return count;
 }
 
-/* The window's UNREGION is taken in before the signal that points into it. */
+/* The UNREGIONs of window and payload are taken in before the signal that points into them. */
 static void gone_before_it_was_read(struct ranks_ctx *ctx, int rank)
 {
 	struct side s;
@@ -39,6 +39,7 @@ static void gone_before_it_was_read(struct ranks_ctx *ctx, int rank)
 
 	if (ok && rank == LIAR) {
 		ok = CHECK_EQ(accel_ep_combine_end(s.ep, 0, LONG_NS, s.out, 0, NULL), 0);
+		accel_channel_unshare(s.group->channel[VICTIM], s.ep->payload->id);
 		accel_channel_unshare(s.group->channel[VICTIM], s.ep->window->id);
 		ranks_raise(ctx, LIAR_SENT);
 	} else if (ok) {
@@ -51,7 +52,7 @@ static void gone_before_it_was_read(struct ranks_ctx *ctx, int rank)
 	side_close(&s);
 }
 
-TEST(rank_that_left, can_be_read_though_it_took_its_window_back)
+TEST(rank_that_left, can_be_read_though_it_took_its_windows_back)
 {
 	run_one(gone_before_it_was_read, true);
 	if (!RANKS_TSAN)

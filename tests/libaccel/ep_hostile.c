@@ -59,7 +59,7 @@ static void lie_in_signal(struct side *s, struct accel_signal *signal)
 	const uint64_t end = tap_random(&s->random) % 2 ? s->ep->window->bytes
 							: TOKENS * HIDDEN * 2;
 	const uint64_t ids[] = {atomic_load(&((struct area *)s->ctx->area)->x_region),
-				s->ep->window->id, 0, tap_random(&s->random)};
+				s->ep->window->id, s->ep->payload->id, 0, tap_random(&s->random)};
 	const uint64_t field = tap_random_below(&s->random, 9);
 	uint64_t *wide[] = {&signal->meta, &signal->region, &signal->offset, &signal->scale_region,
 			    &signal->scale_offset};
@@ -67,7 +67,7 @@ static void lie_in_signal(struct side *s, struct accel_signal *signal)
 			      &signal->base};
 
 	if (field == 1 || field == 3)
-		*wide[field] = ids[tap_random_below(&s->random, 4)];
+		*wide[field] = ids[tap_random_below(&s->random, 5)];
 	else if (field < 5)
 		*wide[field] = lie(&s->random, *wide[field], end);
 	else
@@ -134,10 +134,10 @@ static void lie_on_socket(struct side *s)
 	} packet = {.head = {ACCEL_MESSAGE_MAGIC, (uint32_t)tap_random_below(&s->random, 7), 2,
 			     sizeof(packet.body), 0}};
 	const uint64_t ids[] = {atomic_load(&((struct area *)s->ctx->area)->x_region),
-				s->ep->window->id, 0, tap_random(&s->random)};
+				s->ep->window->id, s->ep->payload->id, 0, tap_random(&s->random)};
 	size_t bytes = sizeof(packet);
 
-	packet.body.id = ids[tap_random_below(&s->random, 4)];
+	packet.body.id = ids[tap_random_below(&s->random, 5)];
 	packet.body.offset = lie(&s->random, 0, 4096);
 	packet.body.bytes = lie(&s->random, 4096, 4096);
 	if (packet.head.type == ACCEL_MESSAGE_UNREGION)
@@ -189,12 +189,18 @@ static bool lies_in(const void *ptr, uint64_t bytes, const struct accel_region *
 	       (uintptr_t)ptr + bytes <= (uintptr_t)region->addr + region->bytes;
 }
 
+/* What the liar has shown besides its window. */
+struct shown {
+	struct accel_region *x, *payload;
+};
+
 /* In memory that this rank has, or that the liar has shown. */
-static bool was_shown(struct side *s, const void *ptr, uint64_t bytes,
-		      const struct accel_region *shown)
+static bool was_shown(struct side *s, const void *ptr, uint64_t bytes, const struct shown *shown)
 {
-	return lies_in(ptr, bytes, s->ep->window) || lies_in(ptr, bytes, s->ep->private_memory) ||
-	       lies_in(ptr, bytes, s->ep->peer_window[LIAR]) || lies_in(ptr, bytes, shown) ||
+	return lies_in(ptr, bytes, s->ep->window) || lies_in(ptr, bytes, s->ep->payload) ||
+	       lies_in(ptr, bytes, s->ep->landed) ||
+	       lies_in(ptr, bytes, s->ep->peer_window[LIAR]) || lies_in(ptr, bytes, shown->x) ||
+	       lies_in(ptr, bytes, shown->payload) ||
 	       ((uintptr_t)ptr >= (uintptr_t)accel_buffer_addr(s->x) &&
 		(uintptr_t)ptr + bytes <= (uintptr_t)accel_buffer_addr(s->x) + TOKENS * HIDDEN * 2);
 }
@@ -209,7 +215,7 @@ static uint8_t touch(const void *ptr, uint64_t bytes)
 }
 
 static bool received_is_sound(struct side *s, const struct accel_ep_recv *recv,
-			      const struct accel_region *shown)
+			      const struct shown *shown)
 {
 	const bool fp8 = s->mode.dtype == ACCEL_DTYPE_FP8_E4M3;
 	const uint64_t row_bytes = HIDDEN * (fp8 ? 1 : 2), scale_bytes = HIDDEN / 128 * 4;
@@ -233,7 +239,7 @@ static bool received_is_sound(struct side *s, const struct accel_ep_recv *recv,
 	return ok;
 }
 
-static bool summed_is_sound(struct side *s, const struct accel_region *shown)
+static bool summed_is_sound(struct side *s, const struct shown *shown)
 {
 	const struct accel_ep_lane *lane = &s->ep->lane[0];
 	uint64_t terms = lane->part_offset[lane->tokens];
@@ -291,19 +297,22 @@ static bool victim_sums(struct side *s)
 static bool victim_round(struct side *s)
 {
 	struct accel_ep_recv recv = {.size = sizeof(recv)};
-	const uint64_t id = atomic_load(&((struct area *)s->ctx->area)->x_region);
-	struct accel_region *shown = NULL;
+	struct area *area = s->ctx->area;
+	struct shown shown = {0};
 	int rc = begin(s, (uint32_t)tap_random_below(&s->random, TOKENS + 1));
 	bool ok = CHECK_EQ(rc, 0);
 
 	s->number++;
 	ranks_await(s->ctx, LIAR_SENT, s->number);
-	accel_channel_region(s->group->channel[LIAR], id, &shown);
-	ok = ok && victim_receives(s, &recv) && received_is_sound(s, &recv, shown);
+	accel_channel_region(s->group->channel[LIAR], atomic_load(&area->x_region), &shown.x);
+	accel_channel_region(s->group->channel[LIAR], atomic_load(&area->payload_region),
+			     &shown.payload);
+	ok = ok && victim_receives(s, &recv) && received_is_sound(s, &recv, &shown);
 	ranks_raise(s->ctx, VICTIM_READ);
-	ok = ok && victim_sums(s) && summed_is_sound(s, shown);
+	ok = ok && victim_sums(s) && summed_is_sound(s, &shown);
 	ranks_raise(s->ctx, VICTIM_SUMMED);
-	accel_region_put(shown);
+	accel_region_put(shown.payload);
+	accel_region_put(shown.x);
 	return ok;
 }
 
@@ -318,6 +327,7 @@ static bool lied_to(struct side *s, uint32_t context, bool socket)
 			      0);
 		s->admitted = atomic_load(board_admits(s->ep, VICTIM));
 		atomic_store(&area->x_region, s->x->region->id);
+		atomic_store(&area->payload_region, s->ep->payload->id);
 		atomic_store(&area->victim_masked, 0);
 	}
 	ok = ranks_meet(s->ctx, OPENED, context, WORLD) && ok;
@@ -384,6 +394,7 @@ static int dispatch_told(struct ranks_ctx *ctx, int rank,
 			 void (*change)(struct accel_signal *signal))
 {
 	struct accel_ep_recv recv = {.size = sizeof(recv)};
+	struct shown shown = {0};
 	struct side s;
 	int rc = -EINVAL;
 
@@ -397,8 +408,8 @@ static int dispatch_told(struct ranks_ctx *ctx, int rank,
 	} else {
 		ranks_await(ctx, LIAR_SENT, 1);
 		rc = accel_ep_dispatch_end(s.ep, 0, TIMEOUT_NS, &recv);
-		CHECK(rc ||
-		      received_is_sound(&s, &recv, s.ep->lane[0].peer[LIAR].held[ACCEL_LENT_X]));
+		shown.x = s.ep->lane[0].peer[LIAR].held[ACCEL_LENT_X];
+		CHECK(rc || received_is_sound(&s, &recv, &shown));
 		if (rc)
 			CHECK(mask_liar(&s, rc) && !accel_ep_dispatch_end(s.ep, 0, LONG_NS, &recv));
 		ranks_raise(ctx, VICTIM_READ);
@@ -492,7 +503,7 @@ static void odd_status(struct ranks_ctx *ctx, int rank)
 		struct {
 			int32_t status;
 			uint32_t pad;
-			uint64_t region, incarnation;
+			uint64_t window, payload, incarnation;
 		} ready = {.status = odd[i]}, readies[WORLD];
 		struct accel_ep_hello mine = {.role = ACCEL_EP_CREATES};
 		int32_t tables[2 * EXPERTS];

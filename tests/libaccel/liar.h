@@ -33,7 +33,7 @@ struct mode {
 
 /* What the liar tells of itself, so that the victim's test knows what was shown. */
 struct area {
-	_Atomic uint64_t x_region;
+	_Atomic uint64_t x_region, payload_region;
 	_Atomic uint32_t victim_masked;
 };
 
