@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# Builds user space into $(BUILD) without root, with gcc or clang and libjansson and nothing else. Sources are found by
-# folder, so a new file needs no line here. `make help` lists the targets.
+# Builds user space into $(BUILD) without root, with gcc or clang, libjansson and the headers of libdrm. Sources are
+# found by folder, so a new file needs no line here. `make help` lists the targets.
 #
 # Variables: CC, CFLAGS, V=1 (whole commands), WERROR= (warnings stay warnings), PREFIX, DESTDIR,
 # SANITIZE=address,undefined or thread (objects then go to build/asan or build/tsan unless BUILD says otherwise).
@@ -67,13 +67,13 @@ MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
 OPT      := -O2
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith $(WERROR)
 CODE     := -std=gnu11 -ffp-contract=off -fno-fast-math -fPIC -fvisibility=hidden -pthread
-DRM_INC  := $(shell pkg-config --cflags libdrm 2>/dev/null)
+DRM_INC  := $(or $(shell pkg-config --cflags libdrm 2>/dev/null),-I/usr/include/libdrm)
 SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno-sanitize-recover=all)
 COMPILE   = $(CC) $(WARNINGS) $(OPT) $(ISA) $(CFLAGS) $(CODE) $(SAN) -I. -Iuapi -Ikernels $(INC) $(CPPFLAGS)
 LINK      = $(CC) $(CFLAGS) $(SAN) -pthread -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(LDFLAGS)
 
 $(OBJ)/kernels/%.o:    OPT := -O3
-$(OBJ)/libaccel/%.o:   INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include
+$(OBJ)/libaccel/%.o:   INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include $(DRM_INC)
 $(OBJ)/runtime/%.o:    INC := -Ilibaccel/include -Iruntime
 $(OBJ)/tests/%.o:      INC := -Ilibaccel/include -Itests -Ilibaccel -Iruntime $(DRM_INC)
 $(OBJ)/%_avx2.o:       ISA := -mavx2 -mfma -mf16c
@@ -164,6 +164,8 @@ $(OBJ)/toolchain:
 		{ echo "no working C compiler ($(CC)): run 'make deps'" >&2; exit 1; }
 	@echo '#include <jansson.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 || \
 		{ echo "no jansson.h (Debian: libjansson-dev): run 'make deps'" >&2; exit 1; }
+	@echo '#include <drm.h>' | $(CC) $(CPPFLAGS) $(DRM_INC) -E - >/dev/null 2>&1 || \
+		{ echo "no drm.h (Debian: libdrm-dev): run 'make deps'" >&2; exit 1; }
 	@touch $@
 
 $(OBJ)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
@@ -172,8 +174,8 @@ $(OBJ)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
 	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
 
 $(OBJ)/toolchain-vm: | $(OBJ)/toolchain
-	@printf '#include <%s>\n' infiniband/verbs.h drm.h | $(CC) $(CPPFLAGS) $(DRM_INC) -E - >/dev/null 2>&1 || \
-		{ echo "no infiniband/verbs.h or drm.h (Debian: libibverbs-dev libdrm-dev): run 'make deps'" >&2; exit 1; }
+	@echo '#include <infiniband/verbs.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 || \
+		{ echo "no infiniband/verbs.h (Debian: libibverbs-dev): run 'make deps'" >&2; exit 1; }
 	@touch $@
 
 $(call objects,$(VM_SRC)): | $(OBJ)/toolchain-vm
