@@ -5,6 +5,7 @@
  * caller's tensor.
  */
 #include "device.h"
+#include "dmabuf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -112,9 +113,22 @@ int accel_buffer_import_ptr(struct accel_device *dev, void *ptr, uint64_t size_b
 	return rc ? rc : buffer_add(dev, region, buf);
 }
 
-int accel_buffer_export_fd(struct accel_buffer *buf, int *fd, uint64_t *offset)
+/*
+ * A memfd is opened anew and not dup'ed: a read-only descriptor, also of a caller's that is not
+ * sealed against writing. A dma-buf cannot be; those of accelN are for reading only from the start.
+ */
+static int reopen(int fd)
 {
 	char path[64];
+
+	if (accel_dmabuf_is(fd))
+		return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+int accel_buffer_export_fd(struct accel_buffer *buf, int *fd, uint64_t *offset)
+{
 	int copy;
 
 	if (!buf || !fd || !offset)
@@ -126,17 +140,13 @@ int accel_buffer_export_fd(struct accel_buffer *buf, int *fd, uint64_t *offset)
 	if (buf->region->fd < 0)
 		return accel_fail(
 			&buf->obj, -EOPNOTSUPP, NULL,
-			"a bare pointer has no descriptor; use accel_buffer_create() or accel_buffer_import_fd()");
-	/*
-	 * Opened anew and not dup'ed: a read-only descriptor, also of a caller's memfd that is not
-	 * sealed against writing.
-	 */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", buf->region->fd);
-	copy = open(path, O_RDONLY | O_CLOEXEC);
+			"a bare pointer, or a dma-buf that is not accel.ko's, has no descriptor to pass on; use "
+			"accel_buffer_create() or accel_buffer_import_fd()");
+	copy = reopen(buf->region->fd);
 	if (copy < 0)
 		return accel_fail(
 			&buf->obj, errno == EMFILE || errno == ENFILE ? -EMFILE : -EOPNOTSUPP, NULL,
-			"cannot open %s for the buffer's export: %s", path, strerror(errno));
+			"cannot open a descriptor for the buffer's export: %s", strerror(errno));
 	*fd = copy;
 	*offset = buf->region->fd_offset;
 	return 0;

@@ -2,7 +2,7 @@
 // Copyright (c) 2026 The accel authors
 /*
  * Devices: what all kinds have in common, lists of buffers and of groups. What they differ in is
- * host.c's. Buffers are buffer.c's.
+ * host.c's and drm.c's. Buffers are buffer.c's.
  */
 #include "device.h"
 #include "kernels/kernels.h"
@@ -12,22 +12,46 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ACCEL_NODE_DIGITS_MAX 4
+
+/* accel, or accel and a number without leading zeros */
+static bool is_accel(const char *name)
+{
+	const char *digits = name + strlen("accel");
+
+	if (strncmp(name, "accel", strlen("accel")))
+		return false;
+	return strlen(digits) <= ACCEL_NODE_DIGITS_MAX &&
+	       strspn(digits, "0123456789") == strlen(digits) && (digits[0] != '0' || !digits[1]);
+}
+
+static const struct accel_device_ops *ops_of(const char *name)
+{
+	if (!strcmp(name, "host"))
+		return &accel_host_ops;
+	return is_accel(name) ? &accel_drm_ops : NULL;
+}
+
 int accel_device_open(const char *name, struct accel_device **dev)
 {
+	const struct accel_device_ops *ops;
 	struct accel_device *device;
 	int rc;
 
 	if (!name || !dev)
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "accel_device_open: %s is NULL",
 				  name ? "dev" : "name");
-	if (strcmp(name, "host"))
-		return accel_fail(NULL, -ENOENT, ACCEL_AT_CREATE,
-				  "there is no device '%.64s'; there is: host", name);
+	ops = ops_of(name);
+	if (!ops)
+		return accel_fail(
+			NULL, -ENOENT, ACCEL_AT_CREATE,
+			"there is no device '%.64s'; there is: host, accelN (accel0), accel (the first accelN)",
+			name);
 	device = calloc(1, sizeof(*device));
 	if (!device)
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a device");
 	accel_object_init(&device->obj, ACCEL_OBJECT_DEVICE);
-	device->ops = &accel_host_ops;
+	device->ops = ops;
 	rc = device->ops->open(device, name);
 	if (rc) {
 		accel_object_fini(&device->obj);

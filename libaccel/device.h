@@ -42,11 +42,15 @@ struct accel_device_ops {
 };
 
 extern const struct accel_device_ops accel_host_ops; /* host.c */
+extern const struct accel_device_ops accel_drm_ops;  /* drm.c: accelN */
+
+struct accel_drm;
 
 struct accel_device {
 	struct accel_object obj;
 	const struct accel_device_ops *ops;
 	char name[32];
+	struct accel_drm *drm; /* of drm.c alone */
 	const struct k_ops *kernels;
 	pthread_mutex_t lock;	 /* guards what follows */
 	uint64_t region_id_next; /* first 1 */

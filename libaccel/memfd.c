@@ -260,7 +260,7 @@ int accel_region_create(struct accel_object *obj, uint64_t id, uint64_t bytes,
 		return accel_fail(obj, -EOVERFLOW, ACCEL_AT_CREATE,
 				  "%s of %llu bytes: that is not a size", opts->what,
 				  (unsigned long long)bytes);
-	new = accel_region_new(id);
+	new = accel_region_new(id, sizeof(*new));
 	if (!new)
 		return accel_fail(obj, -ENOMEM, ACCEL_AT_CREATE, "%s: no memory for bookkeeping",
 				  opts->what);

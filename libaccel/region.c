@@ -2,10 +2,12 @@
 // Copyright (c) 2026 The accel authors
 /*
  * Regions as such: references, and ranges of descriptors, checked and mapped, whoever they are from.
- * Where their memory comes from is memfd.c's.
+ * Where their memory comes from is memfd.c's, dmabuf.c's and drm.c's.
  */
 #define _GNU_SOURCE
 #include "region.h"
+#include "dmabuf.h"
+#include "memory_room.h"
 #include "object.h"
 
 #include <errno.h>
@@ -34,9 +36,9 @@ uint64_t accel_page_round_up(uint64_t bytes)
 	return accel_round_up(bytes, accel_page_bytes());
 }
 
-struct accel_region *accel_region_new(uint64_t id)
+struct accel_region *accel_region_new(uint64_t id, size_t struct_bytes)
 {
-	struct accel_region *region = calloc(1, sizeof(*region));
+	struct accel_region *region = calloc(1, struct_bytes);
 
 	if (region) {
 		atomic_init(&region->refs, 1);
@@ -62,6 +64,8 @@ void accel_region_put(struct accel_region *region)
 		munmap(region->map_addr, region->map_bytes);
 	if (region->fd >= 0)
 		close(region->fd);
+	if (region->release)
+		region->release(region);
 	free(region);
 }
 
@@ -88,16 +92,55 @@ int accel_range_check(int fd, uint64_t offset, uint64_t bytes, uint64_t *file_by
 
 	if (fstat(fd, &st) || !bytes || offset % accel_fd_page_bytes(fd))
 		return -EINVAL;
-	*file_bytes = (uint64_t)st.st_size;
+	*file_bytes = accel_dmabuf_is(fd) ? accel_dmabuf_bytes(fd) : (uint64_t)st.st_size;
 	return bytes > UINT64_MAX - offset || offset + bytes > *file_bytes ? -EOVERFLOW : 0;
+}
+
+/*
+ * Whoever maps pages by large entries finds no place for them elsewhere. So room is taken for
+ * anything, and what is not needed of it is given back.
+ */
+void *accel_map_aligned(uint64_t bytes, int prot, int fd, uint64_t file_offset,
+			uint64_t memory_offset)
+{
+	uint64_t align = bytes < ACCEL_HUGE_PAGE_BYTES ? accel_page_bytes() : ACCEL_HUGE_PAGE_BYTES;
+	uint64_t room = bytes + align, head;
+	uint8_t *base;
+	void *addr;
+
+	if (room < bytes) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	base = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED)
+		return base;
+	head = (memory_offset - (uintptr_t)base) & (align - 1);
+	addr = mmap(base + head, bytes, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)file_offset);
+	if (addr == MAP_FAILED) {
+		int error = errno;
+
+		munmap(base, room);
+		errno = error;
+		return addr;
+	}
+	if (head)
+		munmap(base, head);
+	if (room - head - bytes)
+		munmap(base + head + bytes, room - head - bytes);
+	return addr;
 }
 
 int accel_range_map(struct accel_region *region, int fd, uint64_t offset, uint64_t bytes, int prot)
 {
 	uint64_t page_bytes = accel_fd_page_bytes(fd),
 		 map_bytes = accel_round_up(bytes, page_bytes);
-	void *addr = mmap(NULL, map_bytes, prot, MAP_SHARED, fd, (off_t)offset);
+	void *addr;
 
+	if (accel_dmabuf_is(fd))
+		addr = accel_map_aligned(map_bytes, prot, fd, offset, offset);
+	else
+		addr = mmap(NULL, map_bytes, prot, MAP_SHARED, fd, (off_t)offset);
 	if (addr == MAP_FAILED)
 		return errno == EACCES ? -EINVAL : -ENOMEM;
 	region->fd = fd;
@@ -109,19 +152,31 @@ int accel_range_map(struct accel_region *region, int fd, uint64_t offset, uint64
 	return 0;
 }
 
+/* Will the pages of a stranger's descriptor be there as long as they are mapped? 1 yes, 0 or -errno. */
+static int stays(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS), rc;
+
+	if (seals >= 0)
+		return !!(seals & F_SEAL_SHRINK);
+	rc = accel_dmabuf_is_ours(fd);
+	return rc == -ENOENT ? 0 : rc;
+}
+
 int accel_region_map_peer(uint64_t id, int fd, uint64_t offset, uint64_t bytes,
 			  struct accel_region **region)
 {
-	int seals = fcntl(fd, F_GET_SEALS), rc;
 	struct accel_region *new;
 	uint64_t file_bytes;
+	int rc;
 
-	if (seals < 0 || !(seals & F_SEAL_SHRINK))
-		return -EINVAL;
+	rc = stays(fd);
+	if (rc <= 0)
+		return rc ? rc : -EINVAL;
 	rc = accel_range_check(fd, offset, bytes, &file_bytes);
 	if (rc)
 		return rc;
-	new = accel_region_new(id);
+	new = accel_region_new(id, sizeof(*new));
 	if (!new)
 		return -ENOMEM;
 	rc = accel_range_map(new, fd, offset, bytes, PROT_READ);
@@ -157,13 +212,16 @@ int accel_region_import_fd(struct accel_object *obj, uint64_t id, int fd, uint64
 		return accel_fail(obj, rc == EBADF ? -EINVAL : -ENOMEM, ACCEL_AT_CREATE,
 				  "import of descriptor %d: %s%s", fd, strerror(rc),
 				  rc == EMFILE ? "; raise ulimit -n" : "");
-	new = accel_region_new(id);
+	new = accel_region_new(id, sizeof(*new));
 	if (!new) {
 		close(copy);
 		return accel_fail(obj, -ENOMEM, ACCEL_AT_CREATE,
 				  "import: no memory for bookkeeping");
 	}
-	rc = accel_memfd_import(obj, new, copy, offset, bytes);
+	if (accel_dmabuf_is(copy))
+		rc = accel_dmabuf_import(obj, new, copy, offset, bytes);
+	else
+		rc = accel_memfd_import(obj, new, copy, offset, bytes);
 	if (rc) {
 		close(copy);
 		free(new);
@@ -182,7 +240,7 @@ int accel_region_import_ptr(struct accel_object *obj, uint64_t id, void *ptr, ui
 		return accel_fail(obj, -EOVERFLOW, ACCEL_AT_CREATE,
 				  "import of %llu bytes at %p: beyond the address space",
 				  (unsigned long long)bytes, ptr);
-	new = accel_region_new(id);
+	new = accel_region_new(id, sizeof(*new));
 	if (!new)
 		return accel_fail(obj, -ENOMEM, ACCEL_AT_CREATE,
 				  "import: no memory for bookkeeping");

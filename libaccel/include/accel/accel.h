@@ -39,20 +39,36 @@ const char *accel_version(void);
 /** struct accel_device_info - what a device is */
 struct accel_device_info {
 	size_t size;
-	char name[32];		  /* "host" */
+	char name[32];		  /* "host", "accel0" */
 	uint32_t page_bytes;	  /* of ordinary memory */
 	uint32_t huge_page_bytes; /* 0: none can be had */
 	uint32_t huge_pages_free; /* reserved (hugetlb) pages free now; count */
 	uint32_t numa_nodes;	  /* count */
 	char kernels[32];	  /* the back end that quantises and combines: "avx2" */
+	/* Of accelN; all 0 for host. */
+	char provider[32];	    /* what is under it: "soft" */
+	uint32_t numa_node_plus1;   /* of the device: n + 1: node n; 0: none */
+	uint32_t reserved;
+	uint64_t buffer_bytes_max;  /* the largest buffer */
+	uint64_t memory_bytes_max;  /* quota of the device; 0: none */
+	uint64_t memory_bytes_used; /* by everybody's buffers */
+	uint64_t user_bytes_max;    /* quota of one user on it; 0: none */
+	uint64_t user_bytes_used;   /* by buffers of the caller's user */
 };
 
 /**
  * accel_device_open - open memory of a kind
- * @name: "host": ordinary memory of this machine (memfd)
+ * @name: "host": ordinary memory of this machine (memfd); "accelN": /dev/accel/accelN of module
+ *        accel, see accel(4); "accel": the first of these
  * @dev:  the device; close it after its buffers and groups
- * Other names ("accelN", "cuda:N", "opencl:N") are reserved.
- * Return: 0; -EINVAL NULL; -ENOENT no such device; -ENOMEM.
+ * Other names ("cuda:N", "opencl:N") are reserved.
+ *
+ * Buffers of accelN can be registered with any RDMA NIC and are exported as dma-bufs; they count
+ * against the device's quotas. Those of both kinds of device are shared by ranks without a copy, and
+ * ranks of one group may have different devices.
+ * Return: 0; -EINVAL NULL; -ENOENT no such device, or the module is not loaded; -EACCES the node may
+ * not be opened (group render); -EOPNOTSUPP another driver's node, or a module of another API;
+ * -ENODEV it was removed; -ENOMEM.
  */
 int accel_device_open(const char *name, struct accel_device **dev);
 
@@ -63,7 +79,7 @@ void accel_device_close(struct accel_device *dev);
 /**
  * accel_device_info_get - what a device is
  * @info: written; set size first
- * Return: 0; -EINVAL NULL or size 0.
+ * Return: 0; -EINVAL NULL or size 0; -ENODEV the device was removed.
  */
 int accel_device_info_get(struct accel_device *dev, struct accel_device_info *info);
 
@@ -98,22 +114,30 @@ struct accel_buffer_info {
  * @size_bytes: at least 1; rounded up to whole pages
  * @opts:       NULL: defaults
  * Zeroed. Every page is allocated now, on the chosen node, so a shortage is an error here and never
- * a fault later.
+ * a fault later. On accelN a node that was chosen is kept to, on host it is preferred. A buffer of
+ * accelN stays mapped when its device is removed.
  * Return: 0; -EINVAL; -E2BIG; -EOVERFLOW @size_bytes cannot be rounded up; -ENOMEM; -ENOSPC not
- * enough memory, huge pages or room in the cgroup.
+ * enough memory, huge pages, room in the cgroup or quota of the device or user; -ENODEV the device
+ * was removed.
  */
 int accel_buffer_create(struct accel_device *dev, uint64_t size_bytes,
 			const struct accel_buffer_opts *opts, struct accel_buffer **buf);
 
 /**
- * accel_buffer_import_fd - share the caller's own memfd
- * @fd:     a memfd that can be sealed against shrinking or is; duplicated, the caller keeps its own
+ * accel_buffer_import_fd - share the caller's own memfd or dma-buf
+ * @fd:     a memfd that can be sealed against shrinking or is, or a dma-buf; duplicated, the caller
+ *          keeps its own
  * @offset: in bytes, a multiple of the page size
- * The seal is what makes a later SIGBUS impossible, so a descriptor that cannot carry it is refused.
- * Pages that the file lacks are allocated now. Mapped read-only where the descriptor or a seal
- * forbids writing.
- * Return: 0; -EINVAL; -EOVERFLOW the range exceeds the file; -EOPNOTSUPP not a sealable memfd;
- * -ENOMEM; -ENOSPC no room for the pages that the file lacks.
+ * On any device. The seal is what makes a later SIGBUS impossible, so a descriptor that cannot carry
+ * it is refused. Pages that the file lacks are allocated now. Mapped read-only where the descriptor
+ * or a seal forbids writing.
+ *
+ * A dma-buf needs no seal. One that accel.ko exported, in this process or another, is shared with
+ * peers as it is: with the right to write if @fd has that. One of another exporter is mapped here
+ * alone, since nobody can vouch for its pages: peers get its rows staged. Where a device uses it
+ * meanwhile, DMA_BUF_IOCTL_SYNC is the caller's.
+ * Return: 0; -EINVAL; -EOVERFLOW the range exceeds the file; -EOPNOTSUPP neither a sealable memfd
+ * nor a dma-buf that the CPU can map; -ENOMEM; -ENOSPC no room for the pages that the file lacks.
  */
 int accel_buffer_import_fd(struct accel_device *dev, int fd, uint64_t offset, uint64_t size_bytes,
 			   struct accel_buffer **buf);
@@ -130,7 +154,9 @@ int accel_buffer_import_ptr(struct accel_device *dev, void *ptr, uint64_t size_b
  * accel_buffer_export_fd - a descriptor of the buffer's memory for other processes
  * @fd:     the caller's to close; maps read-only elsewhere
  * @offset: of the buffer in it, in bytes
- * Return: 0; -EINVAL; -EOPNOTSUPP a bare pointer; -EMFILE.
+ * A memfd, or of accelN a dma-buf, for accel_buffer_import_fd() and mmap() in other processes,
+ * ibv_reg_dmabuf_mr() and other devices. What was imported writable is exported so if it is a dma-buf.
+ * Return: 0; -EINVAL; -EOPNOTSUPP a bare pointer, or a dma-buf of another exporter; -EMFILE.
  */
 int accel_buffer_export_fd(struct accel_buffer *buf, int *fd, uint64_t *offset);
 
