@@ -203,7 +203,8 @@ int ranks_group_create(struct ranks_ctx *ctx, int rank, int number, struct accel
 {
 	struct accel_error error = {.size = sizeof(error)};
 	struct accel_group_opts opts;
-	int rc = accel_device_open("host", dev);
+	const char *device = ctx->device[rank % 2];
+	int rc = accel_device_open(device ? device : "host", dev);
 
 	if (rc)
 		return rc;
@@ -422,6 +423,7 @@ bool ranks_run(const struct ranks_opts *opts, void (*body)(struct ranks_ctx *ctx
 	struct ranks_ctx ctx = {.world = opts->world,
 				.threads = opts->threads,
 				.store = opts->store,
+				.device = {opts->device[0], opts->device[1]},
 				.arg = opts->arg};
 	struct run runs[RANKS_LIVES];
 	uint8_t *map;

@@ -60,6 +60,8 @@ struct ranks_opts {
 	unsigned limit_s;  /* 0: 60 */
 	uint64_t dies;	   /* bit r: rank r ends by SIGKILL, and must, in its first life */
 	size_t area_bytes; /* of ctx->area */
+	/* whose memory ranks have, even and odd ones; NULL: "host" */
+	const char *device[2];
 	void *arg;	   /* ctx->arg */
 };
 
@@ -69,6 +71,7 @@ struct ranks_ctx {
 	int world;
 	int life; /* how often this rank was started before */
 	bool threads, store;
+	const char *device[2];
 	void *arg;
 	void *area; /* zeroed, seen by all ranks */
 	struct ranks_shared *shared;
@@ -87,7 +90,7 @@ void ranks_meet_as(struct ranks_ctx *ctx, int number, uint32_t present);
 
 /* How the ranks of this run meet in their number-th group (0..RANKS_GROUPS-1). */
 void ranks_group_opts(struct ranks_ctx *ctx, int rank, int number, struct accel_group_opts *opts);
-/* Open the host device and make the number-th group; the cause of a failure is printed. */
+/* Open the rank's device and make the number-th group; the cause of a failure is printed. */
 int ranks_group_create(struct ranks_ctx *ctx, int rank, int number, struct accel_device **dev,
 		       struct accel_group **group);
 

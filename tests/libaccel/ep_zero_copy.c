@@ -8,15 +8,14 @@
  * check: no-tsan (all its ranks are processes)
  */
 #include "exchange.h"
+#include "mapping.h"
 #include "tap.h"
 
-#include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 enum { WORLD = 3, EVENT_TOLD, EVENT_RECEIVED, EVENT_CHANGED, EVENT_SEEN, EVENT_COMBINED };
@@ -26,34 +25,6 @@ struct told {
 	uint64_t device, inode; /* of the memfd that holds x */
 	uint64_t x_offset;	/* of x in it */
 };
-
-struct mapping {
-	uint64_t begin, end, offset, device, inode;
-	char rights[8], path[128];
-};
-
-/* The mapping that holds an address. */
-static bool mapping_of(const void *addr, struct mapping *m)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	unsigned major_number, minor_number;
-	char line[512];
-	bool found = false;
-
-	while (maps && !found && fgets(line, sizeof(line), maps)) {
-		m->path[0] = '\0';
-		if (sscanf(line,
-			   "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64 " %127[^\n]",
-			   &m->begin, &m->end, m->rights, &m->offset, &major_number, &minor_number,
-			   &m->inode, m->path) < 7)
-			continue;
-		m->device = makedev(major_number, minor_number);
-		found = (uintptr_t)addr >= m->begin && (uintptr_t)addr < m->end;
-	}
-	if (maps)
-		fclose(maps);
-	return found;
-}
 
 static bool tell(struct exchange *e, struct told *told)
 {
