@@ -19,7 +19,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #define PAGE 4096u
@@ -211,40 +210,6 @@ TEST(ibv_reg_mr, of_a_read_only_dmabuf_serves_reading_alone)
 	munmap(at, BYTES);
 	munmap(writable, BYTES);
 	close(dmabuf);
-	close(file);
-	rxe_close(&rxe);
-}
-
-TEST(ibv_reg_mr, of_1_gib_as_root)
-{
-	size_t bytes = 1024 * MIB, piece = 64 * 1024;
-	int file = node_open(0);
-	struct drm_axl_memory memory;
-	struct sysinfo info;
-	struct rxe rxe;
-	uint32_t handle;
-	struct ibv_mr *mr;
-	char *at;
-
-	REQUIRE(file >= 0 && rxe_up());
-	CHECK_EQ(node_memory(file, AXL_QUERY_MEMORY, &memory), 0);
-	sysinfo(&info);
-	if (memory.bytes_max - memory.bytes_used < bytes || info.freeram < bytes + 128 * MIB) {
-		close(file);
-		SKIP("the guest has too little memory for it");
-	}
-	REQUIRE_EQ(rxe_open(&rxe), 0);
-	REQUIRE_EQ(bo_create(file, bytes, 0, &handle), 0);
-	at = bo_map(file, handle, bytes);
-	REQUIRE(at != NULL);
-	mr = ibv_reg_mr(rxe.pd, at, bytes, IBV_ACCESS_LOCAL_WRITE | REMOTE);
-	if (CHECK(mr != NULL)) {
-		for (size_t from = 0; from < bytes; from += bytes / 7 / PAGE * PAGE)
-			check_data(&rxe, mr, at + (from + piece > bytes ? bytes - piece : from),
-				   piece);
-		CHECK_EQ(ibv_dereg_mr(mr), 0);
-	}
-	munmap(at, bytes);
 	close(file);
 	rxe_close(&rxe);
 }
