@@ -3,7 +3,7 @@
 # Copyright (c) 2026 The accel authors
 #
 # Every public header compiles alone, with nothing before it, by both compilers: libaccel's as C11 and C++17, uapi's
-# also without a C library and, but for the driver's ioctls, which stand on Linux's own headers, for the card's processor.
+# also without a C library and for the card's processor, but for the driver's ioctls, which stand on Linux's headers.
 set -u
 . tests/tap.sh
 
@@ -31,7 +31,8 @@ for file in uapi/*.h; do
 	header=${file#uapi/}
 	# shellcheck disable=SC2086 # flags
 	{
-		tap_ok "$header alone, freestanding C11" "$(alone "$header" gcc -std=c11 -ffreestanding -x c -Iuapi $drm)"
+		tap_ok "$header alone, freestanding C11" "$(alone "$header" \
+			gcc -std=c11 -ffreestanding -x c -Iuapi $drm)"
 		tap_ok "$header alone, C++17" "$(alone "$header" gcc -std=c++17 -x c++ -Iuapi $drm)"
 	}
 	if [ "$header" = axl_drm.h ]; then

@@ -65,7 +65,7 @@ holds_for() {
 }
 
 tap_ok 'the header can be taken apart line by line' "$(print_layout 2>&1 >"$folder/layout" ||
-	{ cat "$folder/layout"; echo "$header: write it so that tests/uapi/axl_drm.sh understands it, or teach that"; })"
+	{ cat "$folder/layout"; echo "$header: write it so that tests/uapi/axl_drm.sh understands it"; })"
 changed=$(sort "$golden" >"$folder/golden"; sort "$folder/layout" | comm -23 "$folder/golden" - | while read -r line; do
 	now=$(grep -F -- "${line% *} 0x" "$folder/layout")
 	echo "was: $line   now: ${now:-not there}"

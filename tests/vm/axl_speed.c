@@ -21,7 +21,7 @@
 
 #define PAGE 4096u
 #define ROUNDS_MAKE 2	   /* of seconds */
-#define ROUNDS_REGISTER 15 /* of milliseconds */
+#define ROUNDS_REGISTER 60 /* of milliseconds */
 
 static double now_s(void)
 {
