@@ -1,5 +1,5 @@
 #!/bin/sh
-# SPDX-License-Identifier: GPL-2.0-only
+# SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
 # conftest.sh KDIR OUT: writes to OUT a #define for each probe below that compiles against the kernel build tree KDIR.

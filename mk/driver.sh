@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# driver.sh KDIR OUT [ARGUMENT...]: builds OUT/RELEASE/accel.ko against the kernel build tree KDIR, with ARGUMENTs for its
-# make. The kernel's make puts objects beside sources, so it is given a folder of links to them, one a kernel.
+# driver.sh KDIR OUT [ARGUMENT...]: builds OUT/RELEASE/accel.ko against the kernel tree KDIR. ARGUMENTs are for its
+# make, which puts objects beside sources and is therefore given a folder of links to them, one a kernel.
 set -eu
 
 kdir=$1
