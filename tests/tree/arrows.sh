@@ -40,7 +40,7 @@ offences() {
 			case "$folder:$file" in
 			libaccel:libaccel/include/* | libaccel:libaccel/tools/*) continue ;;
 			esac
-			[ "$name" != build_info.h ] || continue # generated
+			case $name in build_info.h | axl_conftest.h) continue ;; esac # generated
 			target=$(resolve "$file" "$name")
 			if [ -z "$target" ]; then
 				[ "$quote" = '<' ] || echo "$file includes \"$name\", which is nowhere in the tree"
