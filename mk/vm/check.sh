@@ -18,6 +18,9 @@ wishes() {
 	done <"$CHECK_DIR/guest.list"
 }
 
+while read -r test; do
+	rm -f "$CHECK_DIR/$test.tap" "$CHECK_DIR/$test.log"
+done <"$CHECK_DIR/guest.list"
 wishes >"$CHECK_DIR/guest.wishes"
 cut -f 1 "$CHECK_DIR/guest.wishes" | sort -u >"$CHECK_DIR/guest.options"
 export TEST_SECONDS_MAX="${TEST_SECONDS_MAX:-180}"
