@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# make driver-install and driver-uninstall: accel.ko's sources for dkms and what belongs to the module: udev rule, limits,
-# modprobe.d example, accel(4). Without DESTDIR dkms then builds the module for the running kernel, and later for each new
-# one by itself; with DESTDIR only files are put there, and a package's own scripts call dkms.
+# make driver-install and driver-uninstall: accel.ko's sources for dkms and what belongs to the module: udev rule,
+# limits, modprobe.d example, accel(4). Without DESTDIR dkms then builds the module for the running kernel, and later
+# for each new one by itself; with DESTDIR only files are put there, and a package's own scripts call dkms.
 # Environment: VERSION, PREFIX, DESTDIR; SRCDIR is where dkms finds sources.
 set -eu
 cd "$(dirname "$0")/.."

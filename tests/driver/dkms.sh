@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# make driver-install puts in place what dkms needs; dkms adds, builds, installs and removes the module from that alone; and
-# make driver-uninstall leaves nothing. All of it in folders of the test's own: the machine's dkms does not see it.
+# make driver-install puts in place what dkms needs; dkms adds, builds, installs and removes the module from that
+# alone; and make driver-uninstall leaves nothing. All of it in folders of the test's own: the machine's dkms does not
+# see it.
 set -u
 . tests/tap.sh
 

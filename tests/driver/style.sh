@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# What a kernel reviewer's tools say of driver/: the compiler with W=1, sparse, checkpatch --strict; and that whatever an
-# operator can see of the module is documented.
+# What a kernel reviewer's tools say of driver/: the compiler with W=1, sparse, checkpatch --strict; and that whatever
+# an operator can see of the module is documented.
 set -u
 . tests/tap.sh
 
