@@ -126,8 +126,8 @@ help:					## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench deps driver clean help man install \
-	uninstall driver-install driver-uninstall FORCE
+.PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench deps driver clean help man \
+	install uninstall driver-install driver-uninstall driver-matrix FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
@@ -314,6 +314,9 @@ uninstall: man				## remove what install put there
 
 driver-install:				## accel.ko for each kernel by dkms, udev rule, limits, accel(4); DESTDIR
 	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh install
+
+driver-matrix:				## build accel.ko against the headers of every kernel from 6.12 on
+	$(Q)BUILD=$(BUILD) mk/driver-matrix.sh
 
 driver-uninstall:			## remove what driver-install put there
 	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh uninstall
