@@ -35,6 +35,7 @@ KERNELS_SRC := $(filter-out $(X86_SRC),$(KERNELS_SRC))
 endif
 ACCEL_SRC   := $(wildcard libaccel/*.c)
 PERF_SRC    := $(wildcard libaccel/tools/perf*.c)
+CTL_SRC     := $(wildcard libaccel/tools/ctl*.c)
 PERF_EP_SRC := $(patsubst %,libaccel/tools/perf_%.c,bars case ep ep_opts floor json machine progress ranks report rows \
 	team)
 MPI_SRC     := $(wildcard libaccel/tools/mpi*.c)
@@ -53,7 +54,7 @@ ARCHIVES := $(if $(RUNTIME_SRC),$(OBJ)/runtime.a) $(if $(ACCEL_SRC),$(OBJ)/accel
 LIBS     := $(if $(ACCEL_SRC),$(LIB)/libaccel.so $(LIB)/libaccel.a)
 # Programs that measure an MPI beside accel, where its compiler is; nothing else links one.
 MPIS     := $(foreach mpi,openmpi mpich,$(if $(shell command -v mpicc.$(mpi)),$(mpi)))
-BINS     := $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe) \
+BINS     := $(if $(CTL_SRC),$(BIN)/accelctl) $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe) \
 	$(if $(SANITIZE),,$(addprefix $(BIN)/accel-perf-,$(MPIS)) $(addprefix $(BIN)/accel-moe-,$(MPIS)))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
 # Programs for a guest (mk/vm.sh): they may use libibverbs and libdrm's headers, and no sanitizer runs there.
@@ -141,7 +142,7 @@ $(OBJ)/flags: FORCE
 	$(call keep,'$(COMPILE) $(LINK)')
 
 $(OBJ)/sources: FORCE
-	$(call keep,'$(KERNELS_SRC) $(ACCEL_SRC) $(RUNTIME_SRC) $(PERF_SRC) $(MPI_SRC) $(HELPER_SRC)')
+	$(call keep,'$(KERNELS_SRC) $(ACCEL_SRC) $(RUNTIME_SRC) $(PERF_SRC) $(CTL_SRC) $(MPI_SRC) $(HELPER_SRC)')
 
 # git's words for the commit change with it; version.c alone includes them.
 COMMIT := git describe --always --dirty --abbrev=12 --exclude='*'
@@ -208,6 +209,11 @@ $(LIB)/libaccel.a: $(call objects,$(ACCEL_SRC) $(KERNELS_SRC)) $(OBJ)/sources
 	$(Q)rm -f $@ && $(AR) rcsD $@ $(OBJ)/accel-all.o
 
 RUN_LINK = $(LINK) -Wl,-rpath,'$$ORIGIN/../lib' -o $@ $(filter %.o %.a,$^) -L$(LIB) -laccel -ljansson -lm -ldl
+
+$(BIN)/accelctl: $(call objects,$(CTL_SRC)) $(OBJ)/sources | $(LIB)/libaccel.so
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(RUN_LINK)
 
 $(BIN)/accel-perf: $(call objects,$(PERF_SRC)) $(OBJ)/kernels.a $(OBJ)/sources | $(LIB)/libaccel.so
 	@mkdir -p $(@D)
@@ -292,9 +298,10 @@ bindir     = $(DESTDIR)$(PREFIX)/bin
 libdir     = $(DESTDIR)$(LIBDIR)
 includedir = $(DESTDIR)$(PREFIX)/include/accel
 mandir     = $(DESTDIR)$(PREFIX)/share/man
+bashdir    = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 
 install: all				## put headers, libraries, accel.pc, tools, man pages into DESTDIR/PREFIX
-	$(Q)$(INSTALL) -d $(bindir) $(libdir)/pkgconfig $(includedir) $(mandir)/man1 $(mandir)/man3 $(mandir)/man7
+	$(Q)$(INSTALL) -d $(bindir) $(libdir)/pkgconfig $(includedir) $(mandir)/man1 $(mandir)/man3 $(mandir)/man7 $(bashdir)
 	$(Q)$(INSTALL) -m 644 $(HEADERS) $(includedir)
 	$(Q)$(INSTALL) -m 644 $(LIB)/libaccel.a $(libdir)
 	$(Q)$(INSTALL) -m 755 $(LIB)/libaccel.so.$(VERSION) $(libdir)
@@ -303,10 +310,11 @@ install: all				## put headers, libraries, accel.pc, tools, man pages into DESTD
 	$(Q)sed 's|@prefix@|$(PREFIX)|; s|@libdir@|$(LIBDIR)|; s|@version@|$(VERSION)|' mk/accel.pc.in \
 		>$(libdir)/pkgconfig/accel.pc
 	$(Q)$(if $(BINS),$(INSTALL) -m 755 $(BINS) $(bindir))
+	$(Q)$(INSTALL) -m 644 libaccel/tools/accelctl.bash $(bashdir)/accelctl
 	$(Q)for page in $(MAN)/man?/*.?; do $(INSTALL) -m 644 $$page $(mandir)/$${page#$(MAN)/} || exit 1; done
 
 uninstall: man				## remove what install put there
-	$(Q)rm -f $(patsubst $(BIN)/%,$(bindir)/%,$(BINS))
+	$(Q)rm -f $(patsubst $(BIN)/%,$(bindir)/%,$(BINS)) $(bashdir)/accelctl
 	$(Q)rm -f $(libdir)/libaccel.so* $(libdir)/libaccel.a $(libdir)/pkgconfig/accel.pc
 	$(Q)rm -f $(patsubst libaccel/include/accel/%,$(includedir)/%,$(HEADERS))
 	$(Q)for page in $(MAN)/man?/*.?; do rm -f $(mandir)/$${page#$(MAN)/}; done
@@ -321,5 +329,5 @@ driver-matrix:				## build accel.ko against the headers of every kernel from 6.1
 driver-uninstall:			## remove what driver-install put there
 	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh uninstall
 
--include $(patsubst %.o,%.d,$(call objects,$(KERNELS_SRC) $(ACCEL_SRC) $(PERF_SRC) $(MOE_SRC) $(RUNTIME_SRC) \
-	$(HELPER_SRC) $(TEST_SRC) $(VM_SRC) $(FUZZ_SRC)))
+-include $(patsubst %.o,%.d,$(call objects,$(KERNELS_SRC) $(ACCEL_SRC) $(PERF_SRC) $(CTL_SRC) $(MOE_SRC) \
+	$(RUNTIME_SRC) $(HELPER_SRC) $(TEST_SRC) $(VM_SRC) $(FUZZ_SRC)))

@@ -62,7 +62,7 @@ struct ranks_opts {
 	size_t area_bytes; /* of ctx->area */
 	/* whose memory ranks have, even and odd ones; NULL: "host" */
 	const char *device[2];
-	void *arg;	   /* ctx->arg */
+	void *arg; /* ctx->arg */
 };
 
 struct ranks_shared;

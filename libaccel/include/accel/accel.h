@@ -46,8 +46,8 @@ struct accel_device_info {
 	uint32_t numa_nodes;	  /* count */
 	char kernels[32];	  /* the back end that quantises and combines: "avx2" */
 	/* Of accelN; all 0 for host. */
-	char provider[32];	    /* what is under it: "soft" */
-	uint32_t numa_node_plus1;   /* of the device: n + 1: node n; 0: none */
+	char provider[32];	  /* what is under it: "soft" */
+	uint32_t numa_node_plus1; /* of the device: n + 1: node n; 0: none */
 	uint32_t reserved;
 	uint64_t buffer_bytes_max;  /* the largest buffer */
 	uint64_t memory_bytes_max;  /* quota of the device; 0: none */
