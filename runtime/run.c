@@ -85,7 +85,7 @@ static int allgather(void *arg, const void *mine, void *all, size_t bytes)
 static int meet(struct moe_run *run, int port, struct moe_error *err)
 {
 	struct accel_group_opts opts = {.size = sizeof(opts), .timeout_ns = run->opts->timeout_ns};
-	int rc = accel_device_open("host", &run->dev);
+	int rc = accel_device_open(run->opts->device, &run->dev);
 
 	if (rc)
 		return moe_error_accel(err, NULL, rc, NULL);

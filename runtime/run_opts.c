@@ -26,6 +26,7 @@ static const char help[] =
 	"  --weights DIR          a checkpoint with config.json and safetensors, or \"synthetic\" (default)\n"
 	"  --seed N               of synthetic weights and tokens (default 1)\n"
 	"  --dtype fp8|bf16       how rows travel and are used (default fp8)\n"
+	"  --device NAME          whose memory has rows, results and windows: host, accelN (default host)\n"
 	"  --receive in_place|landed   read rows where they lie, or copy each once (default in_place)\n"
 	"  --residual rmsnorm|none     h' = h + MoE(RMSNorm(h)), or h' = MoE(h) (default rmsnorm)\n"
 	"  --input FILE           safetensors with hidden_states [N,H], maybe topk_ids and topk_weights\n"
@@ -231,7 +232,7 @@ static int parse_option(struct moe_run_opts *opts, const char *name, const char 
 	} strings[] = {{"weights", &opts->weights}, {"input", &opts->input},
 		       {"output", &opts->output},   {"save-input", &opts->save_input},
 		       {"trace", &opts->trace},	    {"eplb-from", &opts->eplb_from},
-		       {"json", &opts->json}};
+		       {"json", &opts->json},	    {"device", &opts->device}};
 	const struct {
 		const char *name;
 		uint32_t max, *number;
@@ -360,7 +361,7 @@ int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct 
 		"trace",     "trace-layers", "skew",	    "placement",      "redundant",
 		"eplb-from", "eplb-nodes",   "experts",	    "hidden",	      "intermediate",
 		"topk",	     "groups",	     "topk-groups", "shared-experts", "scale",
-		"exchange",  "samples",	     "mpi"};
+		"exchange",  "samples",	     "mpi",	    "device"};
 	enum { NAMES = sizeof(names) / sizeof(*names) };
 	struct option long_options[NAMES + 4] = {{0}};
 	int found, index = 0, rc = 0, scores = 0, checked = 0;
@@ -372,6 +373,7 @@ int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct 
 				      .tokens = {8},
 				      .tokens_count = 1,
 				      .ranks = 4,
+				      .device = "host",
 				      .exchanges = {MOE_EXCHANGE_ACCEL},
 				      .exchange_count = 1,
 				      .seed = 1,

@@ -19,6 +19,7 @@ struct moe_run_opts {
 		[MOE_RANKS_MAX]; /* of each rank; of all ranks tokens[0] when tokens_count is 1 */
 	uint32_t tokens_count;
 	uint32_t ranks;	     /* to spawn; 0: this process is one rank of a launcher's */
+	const char *device;  /* whose memory has rows, results and windows */
 	const char *weights; /* directory, or NULL: synthetic */
 	uint64_t seed;
 	bool fp8, landed, check, scores;

@@ -257,7 +257,7 @@ static void set_up(struct side *s)
 	size_t sums_bytes = s->c->tokens * perf_wide_bytes(s->c);
 
 	s->ops = k_ops_get(NULL);
-	must(s, accel_device_open("host", &s->dev), NULL, PERF_MISSING, "accel_device_open");
+	must(s, accel_device_open(s->c->device, &s->dev), NULL, PERF_MISSING, "accel_device_open");
 	must(s, accel_group_create(s->dev, s->self->rank, s->self->world, &opts, &s->group), NULL,
 	     PERF_MISSING, "accel_group_create");
 	accel_group_info_get(s->group, &info);

@@ -55,6 +55,7 @@ struct perf_case {
 	uint64_t seed;
 	double skew; /* of k_skew_bias() */
 	bool huge;
+	const char *device;		/* whose memory accel has: host, accelN */
 	const struct perf_peers *peers; /* NULL: there are none */
 	unsigned peer_seconds_max;	/* that all samples of a peer may take, or it is left out */
 };

@@ -80,6 +80,7 @@ static void add_case(struct plan *plan, uint32_t tokens, enum perf_rows rows, bo
 		.seed = o->seed,
 		.skew = o->skew,
 		.huge = o->huge,
+		.device = o->device,
 	};
 }
 
@@ -393,9 +394,9 @@ static void print_setting(const struct plan *plan)
 
 	perf_report_print_host();
 	printf("%u ranks, hidden %u, %u experts in %u groups, top-%u of %u groups, seed %" PRIu64
-	       ", skew %g, %s pages\n",
+	       ", skew %g, %s pages, device %s\n",
 	       o->ranks, o->hidden, o->experts, o->groups, o->topk, o->groups_kept, o->seed,
-	       o->skew, o->huge ? "2 MiB" : "base");
+	       o->skew, o->huge ? "2 MiB" : "base", o->device);
 	if (plan->peers)
 		printf("%s %s, %s\n", plan->peers->software, plan->peers->version,
 		       plan->peers->settings);

@@ -24,6 +24,7 @@ struct perf_ep_opts {
 	unsigned receive; /* bits: enum perf_method */
 	unsigned rows;	  /* bits: enum perf_rows */
 	bool by_rank, by_expert, huge;
+	const char *device; /* whose memory accel has: host, accelN */
 	const char *json;
 };
 

@@ -35,6 +35,7 @@ static const char usage[] =
 	"  --runs N            the whole measurement; a bar holds if met in two of three (3)\n"
 	"  --seed N            of rows and routing (1)\n"
 	"  --skew X            how uneven the routing is: 0 not, 1 as R1's layers (0)\n"
+	"  --device NAME       whose memory accel has: host or accelN (host)\n"
 	"  --huge              2 MiB pages for every method (needs reserved ones)\n"
 	"  --quick             one run of 16 samples, 8 and 128 tokens: a look, no bars\n"
 	"  --json FILE         the results as a JSON document\n"
@@ -162,6 +163,8 @@ static int option_apply(const char *name, char *text, struct perf_ep_opts *opts)
 		rc = choice_parse(name, text, "rank", "expert", &bits);
 		opts->by_rank = bits & 1;
 		opts->by_expert = bits & 2;
+	} else if (!strcmp(name, "device")) {
+		opts->device = text;
 	} else if (!strcmp(name, "huge")) {
 		opts->huge = true;
 	} else if (!strcmp(name, "quick")) {
@@ -197,7 +200,7 @@ int perf_ep_opts_parse(int argc, char **argv, struct perf_ep_opts *opts)
 		{"topk-groups", 1, NULL, 0}, {"samples", 1, NULL, 0}, {"runs", 1, NULL, 0},
 		{"seed", 1, NULL, 0},	     {"skew", 1, NULL, 0},    {"huge", 0, NULL, 0},
 		{"quick", 0, NULL, 0},	     {"json", 1, NULL, 0},    {"help", 0, NULL, 'h'},
-		{NULL, 0, NULL, 0},
+		{"device", 1, NULL, 0},	     {NULL, 0, NULL, 0},
 	};
 	int c, at = 0, rc = -1;
 
@@ -205,6 +208,7 @@ int perf_ep_opts_parse(int argc, char **argv, struct perf_ep_opts *opts)
 		.tokens = {1, 8, 32, 128, 4096},
 		.tokens_count = 5,
 		.ranks = 2,
+		.device = "host",
 		.hidden = 7168,
 		.experts = 256,
 		.topk = 8,
