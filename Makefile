@@ -301,7 +301,8 @@ mandir     = $(DESTDIR)$(PREFIX)/share/man
 bashdir    = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 
 install: all				## put headers, libraries, accel.pc, tools, man pages into DESTDIR/PREFIX
-	$(Q)$(INSTALL) -d $(bindir) $(libdir)/pkgconfig $(includedir) $(mandir)/man1 $(mandir)/man3 $(mandir)/man7 $(bashdir)
+	$(Q)$(INSTALL) -d $(bindir) $(libdir)/pkgconfig $(includedir) $(mandir)/man1 $(mandir)/man3 $(mandir)/man7 \
+		$(bashdir)
 	$(Q)$(INSTALL) -m 644 $(HEADERS) $(includedir)
 	$(Q)$(INSTALL) -m 644 $(LIB)/libaccel.a $(libdir)
 	$(Q)$(INSTALL) -m 755 $(LIB)/libaccel.so.$(VERSION) $(libdir)

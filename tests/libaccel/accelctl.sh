@@ -33,12 +33,16 @@ sys.exit(0 if eval(sys.argv[2]) else sys.argv[2] + " is not so")' "$out/text" "$
 tap_ok 'list has host' "$(runs 0 list; says '^host ')"
 tap_ok 'list --json has host first' "$(runs 0 list --json; json 'd["devices"][0] == {"name": "host", "usable": True}')"
 tap_ok 'info host' "$(runs 0 info host; says '^device  *host'; says '^kernels ')"
-tap_ok 'info --json' "$(runs 0 info host --json; json 'd["schema"] == "accelctl-info/1" and d["page_bytes"] >= 4096')"
-tap_ok 'selftest host passes' "$(runs 0 selftest host --bytes 1000000; says '^PASS'; says 'GiB/s'; says 'skipped quota')"
+tap_ok 'info --json' "$(runs 0 info host --json
+	json 'd["schema"] == "accelctl-info/1" and d["page_bytes"] >= 4096')"
+tap_ok 'selftest host passes' "$(runs 0 selftest host --bytes 1000000
+	says '^PASS'; says 'GiB/s'; says 'skipped quota')"
 tap_ok 'selftest --json has times in ns' "$(runs 0 selftest host --bytes 4096 --json
 	json 'd["passed"] and all(s.get("time_ns", 1) > 0 for s in d["steps"]) and len(d["steps"]) == 7')"
-tap_ok 'selftest without room fails and says so' "$(runs 1 selftest host --bytes 1000000000000000; says 'FAILED *create')"
-tap_ok 'top --once --json' "$(runs 0 top --once --json; json 'isinstance(d["devices"], list) and isinstance(d["clients"], list)')"
+tap_ok 'selftest without room fails and says so' "$(runs 1 selftest host --bytes 1000000000000000
+	says 'FAILED *create')"
+tap_ok 'top --once --json' "$(runs 0 top --once --json
+	json 'isinstance(d["devices"], list) and isinstance(d["clients"], list)')"
 tap_ok 'a device that is not there is 3, with the cure' "$(runs 3 info accel255; says modprobe)"
 tap_ok 'a name that is none is 3' "$(runs 3 selftest nothing; says 'accelN')"
 if [ ! -e /dev/accel ]; then
@@ -48,8 +52,10 @@ if [ ! -e /dev/accel ]; then
 fi
 tap_ok 'help' "$(runs 0 --help; says 'selftest \[DEVICE\]'; runs 0 top --help)"
 tap_ok 'version' "$(runs 0 --version; says '^accelctl [0-9]')"
-tap_ok 'wrong usage is 2' "$(runs 2; runs 2 nothing; runs 2 list host; runs 2 list --bytes 1; runs 2 info --once
-	runs 2 selftest --bytes; runs 2 selftest --bytes x; runs 2 top --interval 0; runs 2 info host host; runs 2 list --no)"
+tap_ok 'wrong usage is 2' "$(runs 2; runs 2 nothing; runs 2 list host; runs 2 list --bytes 1
+	runs 2 info --once
+	runs 2 selftest --bytes; runs 2 selftest --bytes x; runs 2 top --interval 0
+	runs 2 info host host; runs 2 list --no)"
 
 # $1 words of the line so far, the last to be completed; prints what is offered.
 completes() {

@@ -36,7 +36,8 @@ modprobe -r accel
 tap_ok 'without the module, list says how to get a device' "$(runs 0 $bin/accelctl list; says 'modprobe accel soft=1')"
 modprobe accel soft=1
 tap_ok 'list' "$(runs 0 $bin/accelctl list; says '^accel0 *soft *running *0 B')"
-tap_ok 'info' "$(runs 0 $bin/accelctl info; says '^device  *accel0'; says '^provider  *soft'; says '^of this user  *0 B of ')"
+tap_ok 'info' "$(runs 0 $bin/accelctl info; says '^device  *accel0'; says '^provider  *soft'
+	says '^of this user  *0 B of ')"
 tap_ok 'info --json' "$(runs 0 $bin/accelctl info --json; json 'd["memory_bytes_max"] >= d["user_bytes_max"] > 0')"
 tap_ok 'selftest' "$(runs 0 $bin/accelctl selftest; says '^ok *quota'; says '^PASS'; says '2.0 MiB$')"
 tap_ok 'selftest --json' "$(runs 0 $bin/accelctl selftest accel0 --bytes 12345 --json
