@@ -112,7 +112,7 @@ deps:					## install what build, driver and check need (root), or say the comman
 driver:					## build accel.ko for the kernel of KDIR (the running one)
 	$(Q)mk/driver.sh '$(or $(KDIR),/lib/modules/$(shell uname -r)/build)' $(BUILD)/driver KCFLAGS='$(WERROR)'
 
-# Modules that tests in a guest load, for the kernel of accel.ko; built beside links to their sources, a folder a kernel.
+# Modules that tests in a guest load, for the kernel of accel.ko; built beside links to their sources, by kernel.
 VM_MODULE_SRC := $(wildcard tests/vm/modules/Kbuild tests/vm/modules/*.[ch])
 test-modules:
 	$(Q)$(if $(VM_MODULE_SRC),kdir=$(or $(KDIR),$$(mk/kernel.sh KDIR)) && \

@@ -116,7 +116,7 @@ if [ -w "$pages" ] && [ "$(cat "$pages")" -lt 16 ]; then
 	echo 16 >"$pages"
 fi
 
-# The guest is one of the tests that run at a time, and the first, since it takes longest; its tests' own results follow.
+# The guest is one of the tests that run at a time, and the first, since it takes longest; its tests' results follow.
 guest=
 if [ -n "$in_guest" ]; then
 	guest=mk/vm/check.sh

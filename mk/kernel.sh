@@ -55,7 +55,8 @@ packages() {
 # The newest release of the series all of whose packages apt knows; options for apt in $apt.
 newest() { # shellcheck disable=SC2086,SC2046 # lists
 	apt-cache $apt pkgnames "linux-image-$series." |
-		sed -nE "s/^linux-image-($series\.[0-9]+\+[a-z]+[0-9]*-amd64)\$/\1/p" | sort -rV | while read -r release; do
+		sed -nE "s/^linux-image-($series\.[0-9]+\+[a-z]+[0-9]*-amd64)\$/\1/p" | sort -rV |
+		while read -r release; do
 		if apt-cache $apt show --no-all-versions $(packages "$release") >/dev/null 2>&1; then
 			echo "$release"
 			break
@@ -110,8 +111,8 @@ vmlinuz() {
 }
 
 fetch() {
-	command -v apt-get >/dev/null || die "no apt-get here to download Debian's kernel with; give make driver a KDIR= \
-and mk/vm.sh a VM_KERNEL= and VM_MODULES= of your own (see their --help)"
+	command -v apt-get >/dev/null || die "no apt-get here to download Debian's kernel with; give make driver a \
+KDIR= and mk/vm.sh a VM_KERNEL= and VM_MODULES= of your own (see their --help)"
 	[ "$(dpkg --print-architecture)" = amd64 ] || die "only for amd64; give make driver a KDIR= of your own"
 	apt=
 	if [ -n "$update" ]; then
@@ -120,8 +121,8 @@ and mk/vm.sh a VM_KERNEL= and VM_MODULES= of your own (see their --help)"
 	# The system's lists first: that takes no network but for the packages.
 	if ! download && { [ -n "$update" ] || ! own_lists || ! download; }; then
 		cat "$new/log" >&2 2>/dev/null
-		[ -n "$release" ] || die "apt's sources have no linux-image-$series.*-amd64 with its headers: Debian 12 has it in \
-bookworm-security, Debian 13 in trixie; add that to /etc/apt/sources.list"
+		[ -n "$release" ] || die "apt's sources have no linux-image-$series.*-amd64 with its headers: Debian \
+12 has it in bookworm-security, Debian 13 in trixie; add that to /etc/apt/sources.list"
 		die "could not download $release; what apt-get said is above (is the network there?)"
 	fi
 	[ ! -d "$cache/$release" ] || return 0

@@ -3,9 +3,9 @@
 # Copyright (c) 2026 The accel authors
 #
 # Boots a guest, or several on one network, and runs programs of this machine in it. mk/vm/boot.sh is how a guest starts
-# and mk/vm/verdict.sh what became of it; init.sh and guest.sh there are the guest's own half. A program's output travels
-# in files of a folder that guest and host share, the kernel's log alone over the console, so that neither disturbs the
-# other and what was written before a crash is there.
+# and mk/vm/verdict.sh what became of it; init.sh and guest.sh there are the guest's own half. A program's output goes
+# through files of a folder that guest and host share, the kernel's log alone over the console, so that neither disturbs
+# the other and what was written before a crash is there.
 set -u
 PATH=/usr/bin:/bin:/usr/sbin:/sbin:$PATH
 tree=$(cd "$(dirname "$0")/.." && pwd)
@@ -67,7 +67,7 @@ absolute() {
 # Sets release, vmlinuz and modules, the folder that modprobe -d takes.
 find_kernel() {
 	if [ -n "${VM_KERNEL:-}" ]; then
-		[ -n "${VM_MODULES:-}" ] || die 'VM_KERNEL needs VM_MODULES beside it, the folder whose lib/modules has its modules'
+		[ -n "${VM_MODULES:-}" ] || die 'VM_KERNEL needs VM_MODULES, where lib/modules has its modules'
 		vmlinuz=$(absolute "$VM_KERNEL")
 		modules=$(absolute "$VM_MODULES")
 		release=$(ls "$modules/lib/modules" 2>/dev/null)

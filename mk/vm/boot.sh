@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# How a guest starts, for mk/vm.sh, which sources this: the folder with its initrd and modules, whether KVM is of use, and
-# QEMU itself. Takes tree, build, run, release, vmlinuz, modules, memory, cpus, guests, limit and append; sets boot and
-# accelerator.
+# How a guest starts, for mk/vm.sh, which sources this: the folder with its initrd and modules, whether KVM is of use,
+# and QEMU itself. Takes tree, build, run, release, vmlinuz, modules, memory, cpus, guests, limit and append; sets boot
+# and accelerator.
 
 # The modules that were built here for this kernel.
 built_modules() {
@@ -83,9 +83,10 @@ run_qemu() {
 	[ "$1" = tcg ] || cpu=host how=$1
 	seconds=$2 console=$3 words=$4
 	shift 4
-	exec timeout -k 5 "$seconds" qemu-system-x86_64 -M q35 -accel $how -cpu $cpu -m "$memory" -smp "$cpus" -nodefaults \
-		-no-reboot -display none -serial "file:$console" -kernel "$vmlinuz" -initrd "$boot/initrd" \
-		-append "console=ttyS0 ignore_loglevel panic=-1 oops=panic net.ifnames=0 mitigations=off $words" "$@" </dev/null
+	words="console=ttyS0 ignore_loglevel panic=-1 oops=panic net.ifnames=0 mitigations=off $words"
+	exec timeout -k 5 "$seconds" qemu-system-x86_64 -M q35 -accel $how -cpu $cpu -m "$memory" -smp "$cpus" \
+		-nodefaults -no-reboot -display none -serial "file:$console" -kernel "$vmlinuz" -initrd "$boot/initrd" \
+		-append "$words" "$@" </dev/null
 }
 
 # Sets accelerator. KVM is of use only if it boots this kernel, which is asked once per boot of the host.

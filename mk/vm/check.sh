@@ -31,6 +31,7 @@ while IFS= read -r options; do
 	status=$?
 	# The tests that failed answer for themselves.
 	[ $status != 1 ] || status=0
-	tap_ok "a guest${options:+ with $options} came to its end" "$([ $status = 0 ] || echo "mk/vm.sh: exit status $status")"
+	tap_ok "a guest${options:+ with $options} came to its end" \
+		"$([ $status = 0 ] || echo "mk/vm.sh: exit status $status")"
 done <"$CHECK_DIR/guest.options"
 tap_done

@@ -35,8 +35,10 @@ judge_culprit() {
 
 # The test that guest $1 began last, while it has not said that it is done.
 running() {
-	awk '/vm: test / { sub(/\r$/, ""); sub(/.*vm: test /, ""); test = $0 } /vm: done/ { test = "" } END { print test }' \
-		"$run/$1.console"
+	awk '
+		/vm: test / { sub(/\r$/, ""); sub(/.*vm: test /, ""); test = $0 }
+		/vm: done/ { test = "" }
+		END { print test }' "$run/$1.console"
 }
 
 # What is wrong with test $1 beyond what it says itself, a line each.
@@ -65,7 +67,8 @@ keep_result() {
 		{
 			grep -vE '^(1\.\.|# exit)' "$run/share/1/check/$1.tap"
 			sed 's/#/ /g; s/^/not ok - /' "$run/problems"
-		} 2>/dev/null | awk '/^(not )?ok / { count++ } { print } END { print "1.." count; print "# exit 1" }' >"$kept.tap"
+		} 2>/dev/null |
+			awk '/^(not )?ok / { count++ } { print } END { print "1.." count "\n# exit 1" }' >"$kept.tap"
 		awk -v begin="vm: test $1" '/vm: (test|done)/ { inside = 0 } index($0, begin) { inside = 1 } inside' \
 			"$run/1.console" >>"$kept.log"
 	else
@@ -99,6 +102,7 @@ job_status() {
 # What the kernels said outside of tests, which no test answers for.
 job_complaints() {
 	for guest in $(seq "$guests"); do
-		complaints "$guest" | awk -F '\t' -v guest="$guest" '$1 == "-" { print "vm: kernel log of guest " guest ": " $2 }'
+		complaints "$guest" |
+			awk -F '\t' -v of="guest $guest" '$1 == "-" { print "vm: kernel log of " of ": " $2 }'
 	done
 }
