@@ -59,6 +59,11 @@ check libdnnl2              ls /usr/lib/*/libdnnl.so.2
 check libdnnl-dev           has_header oneapi/dnnl/dnnl.h
 bench libdnnl2              ls /usr/lib/*/libdnnl.so.2
 bench libdnnl-dev           has_header oneapi/dnnl/dnnl.h
+debug-kernel flex           command -v flex
+debug-kernel bison          command -v bison
+debug-kernel bc             command -v bc
+debug-kernel xz-utils       command -v xz
+debug-kernel libelf-dev     has_header gelf.h
 ROWS
 }
 
