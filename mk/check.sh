@@ -13,6 +13,7 @@
 #     check: plain       not under sanitizers (it measures, or needs their memory)
 #     check: no-tsan     not under TSan (it forks with threads running)
 #     check: guest ...   of tests/vm: in a guest of its own, started with these options of mk/vm.sh
+#     check: debug-kernel  of tests/vm: only make check-debug-kernel runs it
 #
 # Those of tests/vm run in a guest (mk/vm.sh), all in one boot, while the others run here.
 #
@@ -57,11 +58,12 @@ scripts() {
 
 # What runs in a guest.
 guest_tests() {
-	for source in tests/vm/*.c; do
-		[ ! -e "$source" ] || echo "$BUILD/${source%.c}.t"
-	done
-	for script in tests/vm/*.sh; do
-		[ ! -x "$script" ] || echo "$script"
+	for source in tests/vm/*.c tests/vm/*.sh; do
+		[ -e "$source" ] && ! grep -q 'check: debug-kernel' "$source" || continue
+		case $source in
+		*.c) echo "$BUILD/${source%.c}.t" ;;
+		*) [ ! -x "$source" ] || echo "$source" ;;
+		esac
 	done
 }
 
