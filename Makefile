@@ -100,6 +100,9 @@ MINUTES ?= 1
 stress: test-programs			## random exchanges and faults for MINUTES (1), out of SEED
 	$(Q)BUILD=$(BUILD) MINUTES=$(MINUTES) mk/stress.sh
 
+check-debug-kernel:			## accel.ko on a kernel with KASAN, lockdep, injected faults
+	$(Q)BUILD=$(BUILD) mk/check-debug-kernel.sh
+
 demo:					## run R1 MoE layers across four ranks of this machine, checked
 	$(Q)mk/demo.sh
 
@@ -128,7 +131,7 @@ help:					## this list
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench deps driver clean help man \
-	install uninstall driver-install driver-uninstall driver-matrix FORCE
+	install uninstall driver-install driver-uninstall driver-matrix check-debug-kernel FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
