@@ -73,13 +73,13 @@ SAN      := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-omit-frame-pointer -fno
 COMPILE   = $(CC) $(WARNINGS) $(OPT) $(ISA) $(CFLAGS) $(CODE) $(SAN) -I. -Iuapi -Ikernels $(INC) $(CPPFLAGS)
 LINK      = $(CC) $(CFLAGS) $(SAN) -pthread -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(LDFLAGS)
 
-$(OBJ)/kernels/%.o:    OPT := -O3
+$(OBJ)/kernels/%.o $(OBJ)/simde/%.o: OPT := -O3
 $(OBJ)/libaccel/%.o:   INC := -Ilibaccel/include -Ilibaccel -I$(BUILD)/include $(DRM_INC)
 $(OBJ)/runtime/%.o:    INC := -Ilibaccel/include -Iruntime
 $(OBJ)/tests/%.o:      INC := -Ilibaccel/include -Itests -Ilibaccel -Iruntime $(DRM_INC)
 $(OBJ)/%_avx2.o:       ISA := -mavx2 -mfma -mf16c
-$(OBJ)/%_avx512.o:     ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl
-$(OBJ)/%_avx512bf16.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512bf16
+$(OBJ)/%_avx512.o:     ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw
+$(OBJ)/%_avx512bf16.o: ISA := -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vbmi -mavx512bf16
 
 # ---- Targets ---------------------------------------------------------------------------------------------------------
 
@@ -278,6 +278,29 @@ $(BUILD)/tests/stress/%.t: $(OBJ)/tests/stress/%.o $(OBJ)/tests/stress/libaccel.
 	@$(call say,LD,$@)
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -lm -ldl
 
+# Those of tests/kernels named *_simde run the files for AVX-512 on SIMDe, where that is: any CPU with AVX2 can.
+SIMDE_H    := $(wildcard /usr/include/simde/x86/avx512.h /usr/local/include/simde/x86/avx512.h)
+SIMDE_SRC  := $(if $(SIMDE_H),$(filter %_avx512.c %_avx512bf16.c,$(KERNELS_SRC)))
+SIMDE_OBJ  := $(patsubst %.c,$(OBJ)/simde/%.o,$(if $(SIMDE_SRC),$(SIMDE_SRC) tests/kernels/simde/has.c))
+SIMDE_TEST := $(patsubst tests/%.c,%,$(wildcard tests/kernels/*_simde.c))
+
+$(SIMDE_OBJ): ISA := -mavx2 -mfma -mf16c -Wno-psabi
+$(SIMDE_OBJ): INC := -Itests/kernels/simde
+$(SIMDE_OBJ): $(OBJ)/simde/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
+	@mkdir -p $(@D)
+	@$(call say,SIMDE,$<)
+	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
+
+$(OBJ)/simde/objects: FORCE
+	$(call keep,'$(SIMDE_OBJ)')
+
+$(SIMDE_TEST:%=$(OBJ)/tests/%.o): INC += $(if $(SIMDE_OBJ),-DHAS_SIMDE)
+$(SIMDE_TEST:%=$(OBJ)/tests/%.o): $(OBJ)/simde/objects
+$(SIMDE_TEST:%=$(BUILD)/tests/%.t): $(BUILD)/tests/%.t: $(OBJ)/tests/%.o $(SIMDE_OBJ) $(OBJ)/tests.a $(ARCHIVES)
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -ljansson -lm -ldl
+
 # Fuzz targets have no main(); they need CC=clang and SANITIZE=fuzzer-no-link,address,undefined.
 $(BUILD)/tests/fuzz/%: $(OBJ)/tests/fuzz/%.o $(ARCHIVES)
 	@mkdir -p $(@D)
@@ -334,4 +357,4 @@ driver-uninstall:			## remove what driver-install put there
 	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh uninstall
 
 -include $(patsubst %.o,%.d,$(call objects,$(KERNELS_SRC) $(ACCEL_SRC) $(PERF_SRC) $(CTL_SRC) $(MOE_SRC) \
-	$(RUNTIME_SRC) $(HELPER_SRC) $(TEST_SRC) $(VM_SRC) $(FUZZ_SRC)))
+	$(RUNTIME_SRC) $(HELPER_SRC) $(TEST_SRC) $(VM_SRC) $(FUZZ_SRC)) $(SIMDE_OBJ))

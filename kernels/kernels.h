@@ -185,7 +185,7 @@ struct k_gemm {
  * blocks
  */
 struct k_ops {
-	const char *name; /* "ref", "portable", "avx2" */
+	const char *name;
 	int (*gate_topk)(const struct k_gate *gate, unsigned part, unsigned parts);
 	int (*quant_fp8)(const struct k_quant *quant, unsigned part, unsigned parts);
 	int (*dequant)(const struct k_dequant *dequant, unsigned part, unsigned parts);
@@ -197,7 +197,7 @@ struct k_ops {
 
 /**
  * k_ops_get - the operations of a back end
- * @name: "ref", "portable", "avx2"; NULL: the fastest that this machine can run
+ * @name: "ref", "portable", "avx2", "avx512", "avx512bf16"; NULL: the fastest that this machine can run
  * Return: the table, or NULL when there is no such back end or this CPU cannot run it.
  */
 const struct k_ops *k_ops_get(const char *name);

@@ -5,9 +5,6 @@
 #include "kernels/kernels.h"
 #include "kernels/ref/ref.h"
 
-#ifdef __x86_64__
-#include <cpuid.h>
-#endif
 #include <string.h>
 
 static bool can_always(void)
@@ -15,31 +12,19 @@ static bool can_always(void)
 	return true;
 }
 
-#ifdef __x86_64__
-static bool can_avx2(void)
-{
-	unsigned eax, ebx, ecx, edx;
-
-	/* clang 14's __builtin_cpu_supports() does not know F16C. */
-	return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-	       __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
-}
-#endif
+/* Bound by memory, or seldom run: wider vectors were not worth files of their own. */
+#define AVX2_OPS                                                                                   \
+	.gate_topk = k_avx2_gate_topk, .quant_fp8 = k_avx2_quant_fp8, .dequant = k_avx2_dequant,   \
+	.rows = k_avx2_rows, .combine = k_avx2_combine, .swiglu = k_avx2_swiglu
 
 static const struct {
 	bool (*can_run)(void);
 	struct k_ops ops;
 } backends[] = {
 #ifdef __x86_64__
-	{can_avx2,
-	 {.name = "avx2",
-	  .gate_topk = k_avx2_gate_topk,
-	  .quant_fp8 = k_avx2_quant_fp8,
-	  .dequant = k_avx2_dequant,
-	  .rows = k_avx2_rows,
-	  .combine = k_avx2_combine,
-	  .swiglu = k_avx2_swiglu,
-	  .gemm = k_avx2_gemm}},
+	{k_cpu_has_avx512bf16, {.name = "avx512bf16", AVX2_OPS, .gemm = k_avx512bf16_gemm}},
+	{k_cpu_has_avx512, {.name = "avx512", AVX2_OPS, .gemm = k_avx512_gemm}},
+	{k_cpu_has_avx2, {.name = "avx2", AVX2_OPS, .gemm = k_avx2_gemm}},
 #endif
 	{can_always,
 	 {.name = "portable",

@@ -55,6 +55,7 @@ bench libopenmpi-dev        command -v mpicc.openmpi
 bench openmpi-bin           command -v mpirun.openmpi
 bench libmpich-dev          command -v mpicc.mpich
 bench mpich                 command -v mpiexec.mpich
+check libsimde-dev          has_header simde/x86/avx512.h
 check libdnnl2              ls /usr/lib/*/libdnnl.so.2
 check libdnnl-dev           has_header oneapi/dnnl/dnnl.h
 bench libdnnl2              ls /usr/lib/*/libdnnl.so.2

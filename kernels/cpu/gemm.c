@@ -198,10 +198,11 @@ int k_gemm_run(const struct gemm_inner *inner, const struct k_gemm *gemm, unsign
 	to = share(total, part + 1, parts);
 
 	fp = accel_num_fp_begin();
-	b.inner = inner;
 	for (b.g = gemm; b.g < gemm + count && base < to; b.g++) {
 		uint64_t cost = group_cost(b.g), n = groups(b.g);
+		bool f32_rows = b.g->row_dtype == K_DTYPE_F32;
 
+		b.inner = f32_rows && inner->rows_f32 ? inner->rows_f32 : inner;
 		if (cost)
 			share_run(&b, group_at(from, base, cost, n), group_at(to, base, cost, n));
 		base += cost * n;

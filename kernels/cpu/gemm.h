@@ -66,6 +66,7 @@ struct gemm_inner {
 	 * outputs, of which those beyond chunk->columns are anything
 	 */
 	void (*dot)(float *sum, const struct gemm_x *x, size_t k, const struct gemm_chunk *chunk);
+	const struct gemm_inner *rows_f32; /* takes f32 rows; NULL: this one does */
 };
 
 /* The operation, given valid arguments; see kernels/kernels.h. */

@@ -9,13 +9,15 @@
  *
  * and y is rounded once more where bf16 is wanted. A NaN result is ACCEL_NUM_F32_NAN or ACCEL_NUM_BF16_NAN.
  *
- * Another back end may add in another order, or fuse. Of the same x and w its result, before rounding to bf16, is then
- * within
+ * Another back end may add in another order, fuse, or multiply a block's sum by its scales instead of each element.
+ * Of the same x and w its result, before rounding to bf16, is then within
  *
- *     2 * (in + 1) * 2^-24 * sum |x[k] * w[k]| + in * 2^-149
+ *     2 * (in + 3) * 2^-24 * sum |x[k] * w[k]| + in * 2^-149
  *
- * of this one (each is within half of that of the exact sum, to first order), as long as no partial sum overflows; or
- * both are NaN. Where every partial sum is exact, as with small integers, all back ends give the same bits.
+ * of this one (each is within half of that of the exact sum, to first order), as long as no partial sum overflows, and
+ * no code times its scale is subnormal; or both are NaN. Where every partial sum is exact, as with small integers, all
+ * back ends give the same bits. One that takes subnormal bf16 and f32 for 0, as avx512bf16 does but for rows of f32,
+ * has in * 2^-117 times the largest row_scale * weight_scale (row_scale 1 for bf16) in the place of in * 2^-149.
  */
 #include "kernels/ref/gemm.h"
 

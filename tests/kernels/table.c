@@ -36,5 +36,17 @@ TEST(table, ends_with_ref_and_starts_with_what_the_cpu_has)
 #ifdef __x86_64__
 	CHECK_EQ(k_ops_get("avx2") != NULL,
 		 __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+	CHECK_EQ(k_ops_get("avx512") != NULL,
+		 __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"));
+	CHECK_EQ(k_ops_get("avx512bf16") != NULL, k_ops_get("avx512") &&
+							  __builtin_cpu_supports("avx512vbmi") &&
+							  __builtin_cpu_supports("avx512bf16"));
 #endif
+}
+
+TEST(table, runs_the_back_end_for_avx512_with_bf16)
+{
+	if (!k_ops_get("avx512bf16"))
+		SKIP("this CPU has no AVX-512 with BF16 and VBMI: gemm_simde has run its code");
+	CHECK(k_ops_next(NULL) == k_ops_get("avx512bf16"));
 }
