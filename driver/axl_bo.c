@@ -76,7 +76,7 @@ struct page *axl_bo_page(const struct axl_bo *bo, pgoff_t index)
 /* Neither way may it come to the OOM killer: a caller who asks too much gets -ENOMEM. */
 static struct folio *bo_folio_alloc(unsigned int order, int node, bool is_strict)
 {
-	gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN;
+	gfp_t gfp = GFP_USER | __GFP_ACCOUNT | __GFP_ZERO | __GFP_NOWARN;
 
 	gfp |= order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
 	if (is_strict)

@@ -100,9 +100,11 @@ static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach, enum dma_d
 	ret = sg_table_fill(&mapping->sgt, bo, segment_bytes_max(attach->dev));
 	if (ret)
 		goto err_free_mapping;
-	ret = dma_map_sgtable(attach->dev, &mapping->sgt, dir, 0);
+	/* Others may have mapped the same memory: each syncs on its own, and claims none of it. */
+	ret = dma_map_sgtable(attach->dev, &mapping->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
 	if (ret)
 		goto err_free_table;
+	dma_sync_sgtable_for_device(attach->dev, &mapping->sgt, dir);
 	list_add_tail(&mapping->link, &bo->mappings);
 	trace_axl_dmabuf_map(obj, attach->dev);
 	return &mapping->sgt;
@@ -121,7 +123,8 @@ static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt
 
 	trace_axl_dmabuf_unmap(attach->dmabuf->priv, attach->dev);
 	list_del(&mapping->link);
-	dma_unmap_sgtable(attach->dev, sgt, dir, 0);
+	dma_sync_sgtable_for_cpu(attach->dev, sgt, dir);
+	dma_unmap_sgtable(attach->dev, sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(sgt);
 	kfree(mapping);
 }
@@ -131,8 +134,10 @@ static int dmabuf_begin_cpu_access(struct dma_buf *dma_buf, enum dma_data_direct
 {
 	struct axl_bo *bo = axl_bo_of(dma_buf->priv);
 	struct axl_mapping *mapping;
+	int ret = dma_resv_lock_interruptible(bo->base.resv, NULL);
 
-	dma_resv_lock(bo->base.resv, NULL);
+	if (ret)
+		return ret;
 	list_for_each_entry(mapping, &bo->mappings, link)
 		dma_sync_sgtable_for_cpu(mapping->importer, &mapping->sgt, mapping->dir);
 	dma_resv_unlock(bo->base.resv);
@@ -143,8 +148,10 @@ static int dmabuf_end_cpu_access(struct dma_buf *dma_buf, enum dma_data_directio
 {
 	struct axl_bo *bo = axl_bo_of(dma_buf->priv);
 	struct axl_mapping *mapping;
+	int ret = dma_resv_lock_interruptible(bo->base.resv, NULL);
 
-	dma_resv_lock(bo->base.resv, NULL);
+	if (ret)
+		return ret;
 	list_for_each_entry(mapping, &bo->mappings, link)
 		dma_sync_sgtable_for_device(mapping->importer, &mapping->sgt, mapping->dir);
 	dma_resv_unlock(bo->base.resv);

@@ -206,6 +206,14 @@ static void fail_before_us(struct drm_file *file, u32 nr, int code)
 	}
 }
 
+/* Global names, which a file that was given no descriptor could guess. */
+static bool is_flink(unsigned int cmd)
+{
+	return DRM_IOCTL_TYPE(cmd) == DRM_IOCTL_BASE &&
+	       (DRM_IOCTL_NR(cmd) == DRM_IOCTL_NR(DRM_IOCTL_GEM_FLINK) ||
+		DRM_IOCTL_NR(cmd) == DRM_IOCTL_NR(DRM_IOCTL_GEM_OPEN));
+}
+
 static long axl_ioctl_run(struct file *filp, unsigned int cmd, unsigned long arg,
 			  long (*run)(struct file *filp, unsigned int cmd, unsigned long arg))
 {
@@ -218,6 +226,8 @@ static long axl_ioctl_run(struct file *filp, unsigned int cmd, unsigned long arg
 	long ret;
 	int idx;
 
+	if (is_flink(cmd))
+		return -EOPNOTSUPP;
 	if (!drm_dev_enter(file->minor->dev, &idx))
 		return -ENODEV;
 	if (is_ours && nr >= ARRAY_SIZE(axl_ioctls))
@@ -267,8 +277,6 @@ static const struct file_operations axl_fops = {
 	.release = drm_release,
 	.unlocked_ioctl = axl_ioctl,
 	.compat_ioctl = axl_compat_ioctl,
-	.poll = drm_poll,
-	.read = drm_read,
 	.llseek = noop_llseek,
 	.mmap = drm_gem_mmap,
 	.get_unmapped_area = axl_bo_get_unmapped_area,
