@@ -2,7 +2,7 @@
 /* Copyright (c) 2026 The accel authors */
 /*
  * The ioctls of accel.ko on /dev/accel/accelN, beside the core's own: GEM_CLOSE,
- * PRIME_HANDLE_TO_FD, PRIME_FD_TO_HANDLE.
+ * PRIME_HANDLE_TO_FD, PRIME_FD_TO_HANDLE. Global names (GEM_FLINK, GEM_OPEN) are refused.
  *
  * Rules. Every pad and reserved field, and every flag bit not named here, must be 0, else -EINVAL.
  * Fields marked (out) are ignored on the way in. Sizes and offsets are in bytes. A struct grows
@@ -89,7 +89,7 @@ enum drm_axl_placement {
 
 /* BO_CREATE: zeroed memory, all of it there when the call returns, mapped nowhere yet. */
 struct drm_axl_bo_create {
-	__u64 size_bytes; /* (in/out) > 0; rounded up to AXL_PARAM_PAGE_BYTES */
+	__u64 size_bytes; /* (in/out) rounded up to PAGE_BYTES; above BO_BYTES_MAX -ENOSPC */
 	__u32 placement;  /* enum drm_axl_placement */
 	__u32 flags;	  /* AXL_BO_F_* */
 	__u32 numa_node;  /* with AXL_BO_F_NUMA, else 0 */
@@ -112,7 +112,8 @@ struct drm_axl_bo_info {
 /*
  * BO_MMAP_OFFSET: the offset for mmap() of this file. Shared mappings only. A dma-buf of the buffer
  * can be mapped as well, from offset 0: byte n of a buffer is byte n of its dma-buf, so a range
- * keeps its offset when it is exported.
+ * keeps its offset when it is exported. An IMPORT buffer is mapped by its dma-buf only, else
+ * -EOPNOTSUPP.
  */
 struct drm_axl_bo_mmap_offset {
 	__u32 handle;
@@ -131,7 +132,7 @@ enum drm_axl_query_what {
  */
 struct drm_axl_query {
 	__u32 what;	  /* enum drm_axl_query_what */
-	__u32 elem_bytes; /* of one element as the caller knows it; a multiple of 8, > 0 */
+	__u32 elem_bytes; /* of one element as the caller knows it; a multiple of 8, 8..4096 */
 	__u32 count;	  /* (in/out) elements there is room for; then how many there are */
 	__u32 pad;
 	__u64 ptr; /* to the array; may be 0 when count is */
