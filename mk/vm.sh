@@ -102,6 +102,7 @@ await_all() {
 }
 
 stop_all() {
+	: >"$run/stop"
 	for pid in "$run"/*.pid; do
 		[ ! -e "$pid" ] || [ -e "${pid%.pid}.exit" ] || kill "$(cat "$pid")" 2>/dev/null
 	done
@@ -193,7 +194,6 @@ done
 if [ $mode = job ]; then
 	: >"$run/share/1/stdout"
 	: >"$run/share/1/stderr"
-	first=$(cat "$run/1.pid")
 	tail -c +1 -f -s 0.1 --pid="$first" "$run/share/1/stdout" &
 	tail -c +1 -f -s 0.1 --pid="$first" "$run/share/1/stderr" >&2 &
 fi

@@ -123,22 +123,42 @@ cards() {
 	done
 }
 
-# Starts guest $1 in the background; its exit status will be in $run/$1.exit.
+# $1 guest, $2 words for its kernel: runs it to its end, of which $run/$1.status tells.
+run_guest() {
+	# shellcheck disable=SC2046 # words
+	(run_qemu "$accelerator" "$limit" "$run/$1.console" "$2" $(cards "$1") \
+		-fsdev local,id=r,path=/,security_model=none,readonly=on,multidevs=remap \
+		-device virtio-9p-pci,fsdev=r,mount_tag=root \
+		-fsdev "local,id=s,path=$run/share,security_model=none" \
+		-device virtio-9p-pci,fsdev=s,mount_tag=share) >"$run/$1.qemu" 2>&1 &
+	echo $! >"$run/$1.pid"
+	wait $!
+	echo $? >"$run/$1.status"
+}
+
+# Guest $1 ended by itself with nothing run in it yet.
+died_in_boot() {
+	[ ! -e "$run/stop" ] && [ "$(cat "$run/$1.status")" -lt 124 ] &&
+		! grep -q 'Run /init as init process' "$run/$1.console"
+}
+
+# Starts guest $1 in the background, $first if it is that; its exit status will be in $run/$1.exit. An emulated kernel
+# dies now and then while it patches its own text, which the other CPU is running. No program and no module of ours has
+# run by then, so it is given one more try.
 start() {
 	# What the load of the host can cause is no fault of the guest's kernel: it is given minutes.
 	words="printk.devkmsg=on log_buf_len=4M rcupdate.rcu_cpu_stall_timeout=120 watchdog_thresh=60 $append"
 	words="$words vm_guest=$1 vm_guests=$guests vm_tree=$tree vm_modules=$boot/lib/modules/$release"
 	mkdir "$run/share/$1"
 	{
-		# shellcheck disable=SC2046 # words
-		(run_qemu "$accelerator" "$limit" "$run/$1.console" "$words" $(cards "$1") \
-			-fsdev local,id=r,path=/,security_model=none,readonly=on,multidevs=remap \
-			-device virtio-9p-pci,fsdev=r,mount_tag=root \
-			-fsdev "local,id=s,path=$run/share,security_model=none" \
-			-device virtio-9p-pci,fsdev=s,mount_tag=share) >"$run/$1.qemu" 2>&1 &
-		echo $! >"$run/$1.pid"
-		wait $!
-		echo $? >"$run/$1.exit"
+		run_guest "$1" "$words"
+		if [ "$accelerator" = tcg ] && died_in_boot "$1"; then
+			say "the kernel of guest $1 died before its first process: booting it once more"
+			mv "$run/$1.console" "$run/$1.first.console"
+			run_guest "$1" "$words"
+		fi
+		mv "$run/$1.status" "$run/$1.exit"
 	} &
+	[ "$1" != 1 ] || first=$!
 	until [ -e "$run/$1.pid" ]; do sleep 0.01; done
 }

@@ -3,7 +3,8 @@
 # Copyright (c) 2026 The accel authors
 #
 # mk/vm.sh tells a program that passed from one that failed, hung, crashed the kernel or made it complain, and says
-# which it was. Three boots: of one guest for a row of tests, of one that hangs, of two that talk to each other.
+# which it was. It boots one guest for a row of tests, one that hangs, one without a root, and two that talk to each
+# other.
 set -u
 . tests/tap.sh
 
@@ -27,6 +28,10 @@ mk/vm.sh --memory 1G true >"$folder/out" 2>&1
 tap_ok 'a size that is no number is wrong usage' "$(equal $? 2)"
 VM_KERNEL=$folder/none VM_MODULES=$folder mk/vm.sh true >"$folder/out" 2>&1
 tap_ok 'a kernel that is not there is named' "$(equal $? 3; has "$folder/out" 'vm: .*lib/modules')"
+
+mk/vm.sh --append 'rdinit=/none root=/none' true >"$folder/out" 2>&1
+tap_ok 'a kernel that dies before its first process is booted once more, and then named' "$(equal $? 125
+	equal "$(grep -c 'booting it once more' "$folder/out")" 1; has "$folder/out" 'vm: the kernel of the guest crashed')"
 
 # A module whose loading is a complaint of the kernel.
 cat >"$folder/splat.c" <<'CODE'
