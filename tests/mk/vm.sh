@@ -31,7 +31,8 @@ tap_ok 'a kernel that is not there is named' "$(equal $? 3; has "$folder/out" 'v
 
 mk/vm.sh --append 'rdinit=/none root=/none' true >"$folder/out" 2>&1
 tap_ok 'a kernel that dies before its first process is booted once more, and then named' "$(equal $? 125
-	equal "$(grep -c 'booting it once more' "$folder/out")" 1; has "$folder/out" 'vm: the kernel of the guest crashed')"
+	equal "$(grep -c 'booting it once more' "$folder/out")" 1
+	has "$folder/out" 'vm: the kernel of the guest crashed')"
 
 # A module whose loading is a complaint of the kernel.
 cat >"$folder/splat.c" <<'CODE'
