@@ -130,7 +130,9 @@ static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt
 }
 
 /* Where devices do not see the CPU's caches, or through bounce buffers, this moves the bytes. */
-static int dmabuf_begin_cpu_access(struct dma_buf *dma_buf, enum dma_data_direction dir)
+static int mappings_sync(struct dma_buf *dma_buf,
+			 void (*sync)(struct device *importer, struct sg_table *sgt,
+				      enum dma_data_direction dir))
 {
 	struct axl_bo *bo = axl_bo_of(dma_buf->priv);
 	struct axl_mapping *mapping;
@@ -139,23 +141,19 @@ static int dmabuf_begin_cpu_access(struct dma_buf *dma_buf, enum dma_data_direct
 	if (ret)
 		return ret;
 	list_for_each_entry(mapping, &bo->mappings, link)
-		dma_sync_sgtable_for_cpu(mapping->importer, &mapping->sgt, mapping->dir);
+		sync(mapping->importer, &mapping->sgt, mapping->dir);
 	dma_resv_unlock(bo->base.resv);
 	return 0;
 }
 
+static int dmabuf_begin_cpu_access(struct dma_buf *dma_buf, enum dma_data_direction dir)
+{
+	return mappings_sync(dma_buf, dma_sync_sgtable_for_cpu);
+}
+
 static int dmabuf_end_cpu_access(struct dma_buf *dma_buf, enum dma_data_direction dir)
 {
-	struct axl_bo *bo = axl_bo_of(dma_buf->priv);
-	struct axl_mapping *mapping;
-	int ret = dma_resv_lock_interruptible(bo->base.resv, NULL);
-
-	if (ret)
-		return ret;
-	list_for_each_entry(mapping, &bo->mappings, link)
-		dma_sync_sgtable_for_device(mapping->importer, &mapping->sgt, mapping->dir);
-	dma_resv_unlock(bo->base.resv);
-	return 0;
+	return mappings_sync(dma_buf, dma_sync_sgtable_for_device);
 }
 
 /* ---- Mapped by a process --------------------------------------------------------------------- */
