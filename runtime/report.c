@@ -450,7 +450,7 @@ static json_t *run_json(const struct moe_report *r)
 		"{s:i, s:[s], s:s, s:s, s:s, s:o, s:s, s:s?, s:i, s:i, s:s?, s:s?, s:o, s:s, s:o, s:s, s:o}",
 		"ranks", (int)r->world, "transport", r->transport, "receive",
 		o->landed ? "landed" : "in_place", "dtype", o->fp8 ? "fp8" : "bf16", "device",
-		"host", "tokens_per_rank", tokens, "placement", o->eplb ? "eplb" : "contiguous",
+		o->device, "tokens_per_rank", tokens, "placement", o->eplb ? "eplb" : "contiguous",
 		"eplb_policy", o->eplb ? policy_of(r) : NULL, "eplb_nodes", (int)o->eplb_nodes,
 		"redundant", (int)o->redundant, "eplb_from", o->eplb_from, "trace", o->trace,
 		"skew", o->skewed ? json_real(o->skew) : json_null(), "weights",

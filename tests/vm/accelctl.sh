@@ -6,31 +6,12 @@
 # windows are all in accel buffers, bit-equal to one process.
 set -u
 . tests/tap.sh
+. tests/ctl.sh
 BUILD=${BUILD:-build}
 bin=$BUILD/bin
 out=$(mktemp -d)
 holder=
 trap '[ -z "$holder" ] || kill "$holder"; rm -rf "$out"' EXIT
-
-# $1 exit status that is due, rest the command; leaves $out/text and $out/error.
-runs() {
-	want=$1
-	shift
-	"$@" >"$out/text" 2>"$out/error" </dev/null
-	got=$?
-	[ $got = "$want" ] || echo "$* exits with $got, not $want: $(tail -n 3 "$out/error" "$out/text")"
-}
-
-says() {
-	grep -q -- "$1" "$out/text" "$out/error" || echo "does not say: $1"
-}
-
-# A value of the document, by a Python expression on d.
-json() {
-	python3 -c 'import json, sys
-d = json.load(open(sys.argv[1]))
-sys.exit(0 if eval(sys.argv[2]) else sys.argv[2] + " is not so")' "$out/text" "$1" 2>&1
-}
 
 modprobe -r accel
 tap_ok 'without the module, list says how to get a device' "$(runs 0 $bin/accelctl list; says 'modprobe accel soft=1')"
@@ -69,8 +50,14 @@ moe() {
 	runs 0 $bin/accel-moe run --ranks 2 --threads 1 --tokens 4 --experts 16 --intermediate 128 --groups 4 \
 		--topk-groups 2 --topk 4 --check --json "$out/json" "$@"
 	says '^PASS'
+	json 'd["run"]["device"] == "accel0"' "$out/json"
+	json 'all(layer["counters"]["bytes_staged"] == 0 for layer in d["layers"])' "$out/json"
 }
 tap_ok 'accel-moe run --device accel0, fp8 in place' "$(moe --device accel0)"
 tap_ok 'accel-moe run --device accel0, bf16 landed' "$(moe --device accel0 --dtype bf16 --receive landed)"
+tap_ok 'accel-perf ep --device accel0' "$(runs 0 $bin/accel-perf ep --device accel0 --ranks 2 --tokens 8 --quick \
+	--receive in_place --dtype bf16 --combine rank --json "$out/json"
+	json 'all(r["verified"] for r in d["results"])' "$out/json"
+	json 'sum(r["counters"]["bytes_staged"] for r in d["results"] if r["method"] == "accel") == 0' "$out/json")"
 tap_ok 'nothing of all that is left' "$(runs 0 $bin/accelctl info --json; json 'd["memory_bytes_used"] == 0')"
 tap_done
