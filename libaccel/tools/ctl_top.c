@@ -110,9 +110,10 @@ static void descriptor_take(struct snapshot *s, const char *pid, const char *fd)
 		 target + strlen(NODE_PREFIX));
 	if (!client_read(pid, fd, &client) || is_known(s, &client))
 		return;
-	s->cut = s->clients == CLIENTS_MAX;
-	if (s->cut)
+	if (s->clients == CLIENTS_MAX) {
+		s->cut = true;
 		return;
+	}
 	command_read(pid, client.command);
 	s->client[s->clients++] = client;
 }
@@ -138,6 +139,7 @@ static void snapshot_take(struct snapshot *s)
 	DIR *proc = opendir("/proc");
 
 	s->clients = 0;
+	s->cut = false;
 	s->devices = ctl_devices_read(s->device);
 	while (proc && (entry = readdir(proc)))
 		if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9')
