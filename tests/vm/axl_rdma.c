@@ -259,34 +259,63 @@ TEST(ibv_reg_mr, by_a_user_within_and_beyond_the_limit_of_locked_memory)
 	close(file);
 }
 
-/* Registered, and then all else that held the memory is gone. */
-static struct ibv_mr *orphan(struct rxe *rxe, void **was_at)
-{
-	*was_at = memory_of(NODE_LARGE);
-	if (!*was_at)
-		return NULL;
-	struct ibv_mr *mr = ibv_reg_mr(rxe->pd, *was_at, BYTES, IBV_ACCESS_LOCAL_WRITE | REMOTE);
+/* Memory that only its registration still holds, and plain memory to move bytes from and to. */
+struct orphan {
+	struct rxe rxe;
+	struct ibv_mr *mr, *plain_mr;
+	char *plain;
+	void *was_at;
+};
 
-	munmap(*was_at, BYTES);
-	return mr;
+static bool orphan_make(struct orphan *o)
+{
+	if (!CHECK(rxe_up()) || !CHECK_EQ(rxe_open(&o->rxe), 0))
+		return false;
+	o->was_at = memory_of(NODE_LARGE);
+	if (!CHECK(o->was_at != NULL))
+		return false;
+	o->mr = ibv_reg_mr(o->rxe.pd, o->was_at, BYTES, IBV_ACCESS_LOCAL_WRITE | REMOTE);
+	munmap(o->was_at, BYTES);
+	o->plain = anonymous(BYTES);
+	o->plain_mr = ibv_reg_mr(o->rxe.pd, o->plain, BYTES, IBV_ACCESS_LOCAL_WRITE);
+	return CHECK(o->mr && o->plain_mr);
+}
+
+static void orphan_write(struct orphan *o, unsigned seed)
+{
+	pattern_write(o->plain, BYTES, seed);
+	CHECK_EQ(rxe_move(&o->rxe, IBV_WR_RDMA_WRITE, o->plain, o->plain_mr->lkey, o->was_at,
+			  o->mr->rkey, BYTES),
+		 IBV_WC_SUCCESS);
+}
+
+static void orphan_check(struct orphan *o, unsigned seed)
+{
+	memset(o->plain, 0, BYTES);
+	CHECK_EQ(rxe_move(&o->rxe, IBV_WR_RDMA_READ, o->plain, o->plain_mr->lkey, o->was_at,
+			  o->mr->rkey, BYTES),
+		 IBV_WC_SUCCESS);
+	CHECK(pattern_holds(o->plain, BYTES, seed));
+}
+
+static void orphan_end(struct orphan *o)
+{
+	CHECK_EQ(ibv_dereg_mr(o->mr), 0);
+	CHECK_EQ(ibv_dereg_mr(o->plain_mr), 0);
+	munmap(o->plain, BYTES);
+	rxe_close(&o->rxe);
 }
 
 #define CLIENTS 24
 
 TEST(orphan_registration, keeps_its_pages_from_every_other_client)
 {
-	char *at[CLIENTS], *plain = anonymous(BYTES);
-	struct ibv_mr *mr, *plain_mr;
-	struct rxe rxe;
+	struct orphan orphan;
+	char *at[CLIENTS];
 	int files[CLIENTS];
 	uint32_t handle;
-	void *was_at;
 
-	REQUIRE(rxe_up());
-	REQUIRE_EQ(rxe_open(&rxe), 0);
-	mr = orphan(&rxe, &was_at);
-	plain_mr = ibv_reg_mr(rxe.pd, plain, BYTES, IBV_ACCESS_LOCAL_WRITE);
-	REQUIRE(mr && plain_mr);
+	REQUIRE(orphan_make(&orphan));
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		files[i] = node_open(0);
 		REQUIRE_EQ(bo_create(files[i], 4 * MIB, i & 1 ? AXL_BO_F_SMALL_PAGES : 0, &handle),
@@ -294,50 +323,27 @@ TEST(orphan_registration, keeps_its_pages_from_every_other_client)
 		at[i] = bo_map(files[i], handle, 4 * MIB);
 		REQUIRE(at[i] != NULL);
 	}
-	pattern_write(plain, BYTES, 5);
-	CHECK_EQ(rxe_move(&rxe, IBV_WR_RDMA_WRITE, plain, plain_mr->lkey, was_at, mr->rkey, BYTES),
-		 IBV_WC_SUCCESS);
-	memset(plain, 0, BYTES);
+	orphan_write(&orphan, 5);
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		CHECK(is_zero(at[i], 4 * MIB));
 		memset(at[i], 0xee, 4 * MIB);
 	}
-	CHECK_EQ(rxe_move(&rxe, IBV_WR_RDMA_READ, plain, plain_mr->lkey, was_at, mr->rkey, BYTES),
-		 IBV_WC_SUCCESS);
-	CHECK(pattern_holds(plain, BYTES, 5));
+	orphan_check(&orphan, 5);
 	for (unsigned i = 0; i < CLIENTS; i++) {
 		munmap(at[i], 4 * MIB);
 		close(files[i]);
 	}
-	CHECK_EQ(ibv_dereg_mr(mr), 0);
-	CHECK_EQ(ibv_dereg_mr(plain_mr), 0);
-	munmap(plain, BYTES);
-	rxe_close(&rxe);
+	orphan_end(&orphan);
 }
 
 TEST(orphan_registration, outlives_the_module)
 {
-	char *plain = anonymous(BYTES);
-	struct ibv_mr *mr, *plain_mr;
-	struct rxe rxe;
-	void *was_at;
+	struct orphan orphan;
 
-	REQUIRE(rxe_up());
-	REQUIRE_EQ(rxe_open(&rxe), 0);
-	mr = orphan(&rxe, &was_at);
-	plain_mr = ibv_reg_mr(rxe.pd, plain, BYTES, IBV_ACCESS_LOCAL_WRITE);
-	REQUIRE(mr && plain_mr);
-	pattern_write(plain, BYTES, 6);
-	CHECK_EQ(rxe_move(&rxe, IBV_WR_RDMA_WRITE, plain, plain_mr->lkey, was_at, mr->rkey, BYTES),
-		 IBV_WC_SUCCESS);
+	REQUIRE(orphan_make(&orphan));
+	orphan_write(&orphan, 6);
 	CHECK_EQ(run("rmmod accel"), 0);
-	memset(plain, 0, BYTES);
-	CHECK_EQ(rxe_move(&rxe, IBV_WR_RDMA_READ, plain, plain_mr->lkey, was_at, mr->rkey, BYTES),
-		 IBV_WC_SUCCESS);
-	CHECK(pattern_holds(plain, BYTES, 6));
+	orphan_check(&orphan, 6);
 	CHECK_EQ(module_load("soft=1"), 0);
-	CHECK_EQ(ibv_dereg_mr(mr), 0);
-	CHECK_EQ(ibv_dereg_mr(plain_mr), 0);
-	munmap(plain, BYTES);
-	rxe_close(&rxe);
+	orphan_end(&orphan);
 }

@@ -9,6 +9,7 @@
 #include "device.h"
 #include "dmabuf.h"
 #include "libaccel/leaks.h"
+#include "node.h"
 #include "tap.h"
 
 #include <axl_drm.h>
@@ -39,21 +40,12 @@ static const char *text(void)
 	return accel_error_get(NULL, &error) ? "" : error.text;
 }
 
-/* Loaded anew with these parameters. */
-static bool module_load(const char *parameters)
-{
-	char command[128];
-
-	snprintf(command, sizeof(command), "modprobe -r accel; modprobe accel %s", parameters);
-	return CHECK_EQ(system(command), 0) && CHECK(!access("/dev/accel/accel0", F_OK));
-}
-
 static struct accel_device *accel0_open(void)
 {
 	struct accel_device *dev = NULL;
 
-	if (access("/dev/accel/accel0", F_OK) && !module_load("soft=1"))
-		return NULL;
+	if (access("/dev/accel/accel0", F_OK))
+		CHECK_EQ(module_load("soft=1"), 0);
 	CHECK_EQ(accel_device_open("accel0", &dev), 0);
 	if (!dev)
 		tap_diag("%s", text());
@@ -65,11 +57,6 @@ static uint64_t used(struct accel_device *dev)
 	struct accel_device_info info = {.size = sizeof(info)};
 
 	return accel_device_info_get(dev, &info) ? UINT64_MAX : info.memory_bytes_used;
-}
-
-static bool is_zero(const uint8_t *at, uint64_t bytes)
-{
-	return !*at && !memcmp(at, at + 1, bytes - 1);
 }
 
 /* Runs body in a child, whose exit status says whether all was as it must be. */
@@ -142,7 +129,8 @@ TEST(accel_node, of_another_driver_is_named)
 	const dev_t vgem = makedev(226, 0), null = makedev(1, 3);
 	struct accel_device *dev;
 
-	CHECK_EQ(system("modprobe vgem"), 0);
+	if (system("modprobe vgem"))
+		SKIP("this kernel has no vgem, another driver of DRM with a device at hand");
 	REQUIRE(!access("/sys/dev/char/226:0", F_OK));
 	REQUIRE(!mknod("/dev/accel/accel200", S_IFCHR | 0666, vgem));
 	CHECK_EQ(accel_device_open("accel200", &dev), -EOPNOTSUPP);
@@ -226,7 +214,7 @@ TEST(accel_buffer, beyond_the_quota_is_enospc_with_the_modules_words)
 	struct accel_buffer *buf = NULL, *more = NULL;
 	struct accel_device *dev;
 
-	REQUIRE(module_load("soft=1 mem_bytes_max=16777216 user_bytes_max=8388608"));
+	REQUIRE(!module_load("soft=1 mem_bytes_max=16777216 user_bytes_max=8388608"));
 	dev = accel0_open();
 	REQUIRE(dev);
 	CHECK_EQ(accel_device_info_get(dev, &info), 0);
@@ -240,7 +228,7 @@ TEST(accel_buffer, beyond_the_quota_is_enospc_with_the_modules_words)
 	CHECK_EQ(accel_buffer_create(dev, UINT64_MAX - 1, NULL, &more), -EOVERFLOW);
 	accel_buffer_destroy(buf);
 	accel_device_close(dev);
-	CHECK(module_load("soft=1"));
+	CHECK_EQ(module_load("soft=1"), 0);
 }
 
 /* ---- Shared ---------------------------------------------------------------------------------- */
@@ -467,5 +455,5 @@ TEST(removed_device, leaves_memory_and_says_it_is_gone)
 	accel_buffer_destroy(other);
 	accel_buffer_destroy(buf);
 	accel_device_close(dev);
-	CHECK(module_load("soft=1"));
+	CHECK_EQ(module_load("soft=1"), 0);
 }
