@@ -2,8 +2,9 @@
 // Copyright (c) 2026 The accel authors
 /*
  * Large buffers of accel.ko, and what they cost beside plain memory, in one run and by turns: to make
- * and touch, and to register with an RDMA device. The best of some rounds counts; under emulation
- * only the ratio says anything.
+ * and touch, and to register with an RDMA device. What counts is the better of two long rounds, or
+ * the median of the ratios of many short ones, each to its neighbour; under emulation only ratios
+ * say anything, and others may use the host meanwhile.
  *
  * check: guest -m 2600
  */
@@ -13,6 +14,7 @@
 #include "tap.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
@@ -21,7 +23,8 @@
 
 #define PAGE 4096u
 #define ROUNDS_MAKE 2	   /* of seconds */
-#define ROUNDS_REGISTER 60 /* of milliseconds */
+#define ROUNDS_REGISTER 41 /* of milliseconds */
+#define RUNS 3		   /* a bar holds if it does in most */
 
 static double now_s(void)
 {
@@ -151,32 +154,63 @@ static double register_s(struct rxe *rxe, void *at, size_t bytes)
 	return took;
 }
 
-TEST(ibv_reg_mr, of_a_buffer_takes_at_most_1_2_times_that_of_plain_memory)
+static int compare(const void *a, const void *b)
 {
-	double buffer = 1e9, plain = 1e9;
-	size_t bytes = 256 * MIB;
-	int file = node_open(0);
-	char *a, *b;
-	struct rxe rxe;
-	uint32_t handle;
+	double x = *(const double *)a, y = *(const double *)b;
 
-	REQUIRE(file >= 0 && rxe_up());
-	REQUIRE_EQ(rxe_open(&rxe), 0);
-	REQUIRE_EQ(bo_create(file, bytes, 0, &handle), 0);
+	return (x > y) - (x < y);
+}
+
+static double median(double *values, size_t count)
+{
+	qsort(values, count, sizeof(*values), compare);
+	return values[count / 2];
+}
+
+/* The time to register bytes of a buffer over that of plain memory, both new: a median of rounds. */
+static double register_ratio(struct rxe *rxe, int file, size_t bytes)
+{
+	double buffer[ROUNDS_REGISTER], plain[ROUNDS_REGISTER], ratio[ROUNDS_REGISTER], value;
+	struct drm_axl_bo_info info;
+	uint32_t handle;
+	char *a, *b;
+
+	CHECK_EQ(bo_create(file, bytes, 0, &handle), 0);
+	CHECK_EQ(bo_info(file, handle, &info), 0);
 	a = bo_map(file, handle, bytes);
 	b = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	REQUIRE(a && b != MAP_FAILED);
+	if (!CHECK(a && b != MAP_FAILED))
+		return 1e9;
 	touch(a, bytes);
 	touch(b, bytes);
 	for (unsigned round = 0; round < ROUNDS_REGISTER; round++) {
-		buffer = lesser(buffer, register_s(&rxe, a, bytes));
-		plain = lesser(plain, register_s(&rxe, b, bytes));
+		buffer[round] = register_s(rxe, a, bytes);
+		plain[round] = register_s(rxe, b, bytes);
+		ratio[round] = buffer[round] / plain[round];
 	}
-	tap_diag("256 MiB: buffer %.1f ms, plain memory %.1f ms: %.2f x its time", buffer * 1e3,
-		 plain * 1e3, buffer / plain);
-	CHECK(buffer / plain <= 1.2);
+	value = median(ratio, ROUNDS_REGISTER);
+	tap_diag("%llu MiB, %llu of them in large pages: buffer %.1f ms, plain memory %.1f ms: "
+		 "%.2f x its time",
+		 bytes / MIB, (unsigned long long)info.large_page_bytes / MIB,
+		 median(buffer, ROUNDS_REGISTER) * 1e3, median(plain, ROUNDS_REGISTER) * 1e3,
+		 value);
 	munmap(a, bytes);
 	munmap(b, bytes);
+	CHECK_EQ(bo_close(file, handle), 0);
+	return value;
+}
+
+TEST(ibv_reg_mr, of_a_buffer_takes_at_most_1_2_times_that_of_plain_memory)
+{
+	unsigned runs = 0, met = 0;
+	int file = node_open(0);
+	struct rxe rxe;
+
+	REQUIRE(file >= 0 && rxe_up());
+	REQUIRE_EQ(rxe_open(&rxe), 0);
+	for (; runs < RUNS; runs++)
+		met += register_ratio(&rxe, file, 256 * MIB) <= 1.2;
+	CHECK(met * 2 > runs);
 	close(file);
 	rxe_close(&rxe);
 }
