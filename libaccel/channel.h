@@ -30,6 +30,10 @@ enum accel_message_type {
 	ACCEL_MESSAGE_EP_OPTS = 4,  /* tag: the context's number; body: what must be equal */
 	ACCEL_MESSAGE_EP_READY = 5, /* tag as above; body: the window's region */
 	ACCEL_MESSAGE_JOINED = 6,   /* all channels of a join are made; tag: of that meeting */
+	ACCEL_MESSAGE_VERBS =
+		7, /* tag: the context's; body: how to reach its queue pairs and slices */
+	ACCEL_MESSAGE_MASKED =
+		8, /* tag: the context's; no body: the sender has masked the receiver */
 };
 
 #define ACCEL_MESSAGE_MAGIC 0x4c434341u /* "ACCL" */

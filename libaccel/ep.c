@@ -59,6 +59,39 @@ static int take_regions(struct accel_ep *ep)
 	return rc;
 }
 
+static const struct accel_transport_ops *const links[ACCEL_LINKS] = {
+	[ACCEL_LINK_SHM] = &accel_shm_ops,
+};
+
+static bool is_remote(const struct accel_group *group, int rank)
+{
+	return group->link[rank] != ACCEL_LINK_SELF && links[group->link[rank]]->lands;
+}
+
+static void number_remotes(struct accel_ep *ep)
+{
+	int32_t remotes = 0;
+
+	for (int p = 0; p < ep->group->world; p++)
+		ep->peers[p].remote = is_remote(ep->group, p) ? remotes++ : -1;
+}
+
+/* The transport, if a pair of this rank's uses it. */
+static int open_link(struct accel_ep *ep, int link)
+{
+	struct accel_group *group = ep->group;
+	int rc = 0;
+
+	for (int p = 0; p < group->world && !rc; p++) {
+		if (group->link[p] != link)
+			continue;
+		if (!ep->transport[link])
+			rc = links[link]->open(ep, &ep->transport[link]);
+		ep->peers[p].transport = ep->transport[link];
+	}
+	return rc;
+}
+
 static int take_memory(struct accel_ep *ep, const int32_t *tables)
 {
 	uint8_t *base;
@@ -75,10 +108,14 @@ static int take_memory(struct accel_ep *ep, const int32_t *tables)
 	memcpy(ep->joins, ep->group->joins, (size_t)ep->group->world * sizeof(*ep->joins));
 	ep->peer_wait_ns = (void *)(base + ep->layout.tables_wait);
 	ep->peer_window = (void *)(base + ep->layout.tables_window);
+	ep->peers = (void *)(base + ep->layout.tables_peers);
+	number_remotes(ep);
 	ep->arrivals = (void *)(base + ep->layout.tables_arrival);
 	for (uint32_t i = 0; i < ep->shape.lanes; i++)
 		accel_ep_lane_init(ep, i);
-	return ep->ops->open(ep, &ep->transport);
+	for (int link = 0; link < ACCEL_LINKS && !rc; link++)
+		rc = open_link(ep, link);
+	return rc;
 }
 
 /*
@@ -89,11 +126,22 @@ static void come_back(struct accel_ep *ep, const struct accel_ep_meeting *m)
 {
 	for (uint32_t l = 0; l < ep->shape.lanes; l++) {
 		ep->lane[l].round = m->round[l];
-		ep->ops->send(ep->transport, -1, l, ACCEL_WAY_DONE, (uint32_t)m->round[l], NULL);
+		accel_ep_done(ep, l);
 	}
 	for (int p = 0; p < ep->group->world; p++)
 		if (p != ep->group->rank && !accel_ranks_has(m->with, p))
 			accel_ep_mask(ep, p);
+}
+
+static void close_link(struct accel_ep *ep, struct accel_transport *transport)
+{
+	if (!transport)
+		return;
+	if (!accel_object_is_inherited(&ep->obj)) {
+		transport->ops->dereg(transport, ep->payload);
+		transport->ops->dereg(transport, ep->window);
+	}
+	transport->ops->close(transport, -1);
 }
 
 /* Everything that create took, in reverse. */
@@ -108,13 +156,8 @@ static void ep_free(struct accel_ep *ep)
 		for (int what = 0; what < ACCEL_LENT_COUNT; what++)
 			accel_ep_lend(&ep->lane[i], what, NULL);
 	}
-	if (ep->transport) {
-		if (!accel_object_is_inherited(&ep->obj)) {
-			ep->ops->dereg(ep->transport, ep->payload);
-			ep->ops->dereg(ep->transport, ep->window);
-		}
-		ep->ops->close(ep->transport, -1);
-	}
+	for (int link = 0; link < ACCEL_LINKS; link++)
+		close_link(ep, ep->transport[link]);
 	for (int p = 0; p < world && ep->peer_window; p++)
 		accel_region_put(ep->peer_window[p]);
 	accel_region_put(ep->private_memory);
@@ -170,7 +213,6 @@ int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, u
 	accel_object_init(&ep->obj, ACCEL_OBJECT_EP);
 	ep->group = group;
 	ep->cached_bytes = cached_bytes();
-	ep->ops = &accel_shm_ops;
 	rc = prepare(ep, hidden, topk, experts, tokens_max, opts, tables);
 	if (rc)
 		accel_ep_decline(&m);
@@ -289,7 +331,7 @@ int accel_ep_mask(struct accel_ep *ep, int rank)
 				  rank);
 	/* Fenced before a lane sees that, since the lane may then reuse what the rank was reading. */
 	atomic_fetch_or(&ep->masked[rank], ACCEL_MASK_BEGUN);
-	ep->ops->close(ep->transport, rank);
+	accel_ep_close(ep, rank);
 	atomic_fetch_or(&ep->masked[rank], ACCEL_MASK_FENCED);
 	return 0;
 }

@@ -5,7 +5,9 @@
  *     window   peers map it read-only; always a memfd: the board, and per lane records, entry map
  *     payload  peers map it read-only; of the group's device: per lane quantised or staged rows,
  *              expert output
- *     landed   of the group's device; nobody else maps it: per lane landed rows
+ *     landed   of the group's device; no process but this one maps it: per lane landed rows and
+ *              returned results
+ *     What remote peers write into window and landed is laid out by ep_slice.h.
  *     private_memory   this process's alone: lists
  * Signals stay in a memfd since a futex of several processes needs pages of a file's, which a
  * device's are not. Nothing is allocated afterwards.
@@ -57,6 +59,7 @@ struct accel_ep_layout {
 	uint32_t record_bytes; /* struct accel_ep_record with room for K entries */
 	uint32_t row_bytes;    /* of a row as it travels: codes then scales, or bf16 */
 	uint32_t scale_offset; /* of the scales in such a row */
+	uint32_t remotes;      /* peers whose transport lands */
 	uint64_t rows_max;     /* that this rank can receive: R x tokens_max */
 	uint64_t sends_max;    /* (token, rank) pairs it can send: tokens_max x min(K, R) */
 	uint64_t terms_max;    /* of its own combine: sends_max, or tokens_max x K */
@@ -65,12 +68,15 @@ struct accel_ep_layout {
 
 	uint64_t window_lane, window_lane_bytes, window_bytes; /* the board comes first */
 	uint64_t records, map;
+	/* ep_slice.h: of all lanes and remotes, in one stretch each; inbox_bytes is one's */
+	uint64_t inboxes, inboxes_bytes, inbox_bytes, outboxes;
 	uint64_t payload_lane_bytes, payload_bytes;
-	uint64_t rows, output;
+	uint64_t rows, output, parts;
+	uint64_t returned; /* in a lane of landed */
 	uint64_t landed_lane_bytes, landed_bytes;
 
 	uint64_t tables_placement, tables_masked, tables_joins, tables_wait, tables_window,
-		tables_arrival;
+		tables_arrival, tables_peers;
 	uint64_t private_tables_bytes, private_lane_bytes, private_bytes;
 	uint64_t weights, send_count, send_entries, token_choices, slot, entry;
 	uint64_t owner_offset, owner, owner_choices;
@@ -161,6 +167,14 @@ struct accel_ep_lane {
 	struct accel_region *lent[ACCEL_LENT_COUNT]; /* own regions that peers may be reading */
 };
 
+/* How a peer is reached. */
+struct accel_ep_peer {
+	struct accel_transport *transport; /* NULL for this rank */
+	int32_t remote;			   /* its number in ep_slice.h, or -1: it does not land */
+	/* What broke the path, for people; written before poll() first says -EIO. */
+	char trouble[ACCEL_TROUBLE_BYTES];
+};
+
 struct accel_ep_counters {
 	_Atomic uint64_t bytes_landed, bytes_quantised, bytes_staged, rounds, rows_sent,
 		rows_received, sleeps, wait_ns;
@@ -178,8 +192,10 @@ struct accel_ep {
 	int32_t *expert_rank, *expert_slot; /* [E] */
 	struct accel_region *window, *payload, *private_memory;
 	struct accel_region *landed; /* NULL: rows are received in place */
-	const struct accel_transport_ops *ops;
-	struct accel_transport *transport;
+	struct accel_transport
+		*transport[ACCEL_LINKS]; /* those that the group's pairs use, or NULL */
+	struct accel_ep_peer *peers;	 /* [R] */
+	uint64_t tag;		  /* of the last meeting, equal on all ranks that were there */
 	_Atomic uint32_t *masked; /* [R] ACCEL_MASK_BEGUN, then ACCEL_MASK_FENCED too */
 	uint32_t *joins; /* [R] how often each rank had joined the group when it was met here */
 	_Atomic uint32_t aborted;
@@ -220,6 +236,34 @@ int accel_ep_gather(struct accel_ep *ep, uint32_t lane, enum accel_way way, int6
  * waiting for it any longer (said); else 0
  */
 int accel_ep_stale(struct accel_ep *ep, uint32_t lane, enum accel_way way);
+/* To one peer, by the way it is reached; that this lane's results of the round were read, to all. */
+static inline void accel_ep_send(struct accel_ep *ep, int peer, uint32_t lane, enum accel_way way,
+				 const struct accel_signal *signal)
+{
+	struct accel_transport *t = ep->peers[peer].transport;
+
+	t->ops->send(t, peer, lane, way, (uint32_t)ep->lane[lane].round, signal);
+}
+
+static inline void accel_ep_done(struct accel_ep *ep, uint32_t lane)
+{
+	for (int link = 0; link < ACCEL_LINKS; link++) {
+		struct accel_transport *t = ep->transport[link];
+
+		if (t)
+			t->ops->send(t, -1, lane, ACCEL_WAY_DONE, (uint32_t)ep->lane[lane].round,
+				     NULL);
+	}
+}
+
+static inline void accel_ep_close(struct accel_ep *ep, int peer)
+{
+	struct accel_transport *t = ep->peers[peer].transport;
+
+	if (t)
+		t->ops->close(t, peer);
+}
+
 /* Give up the references to peers' regions of the round. */
 void accel_ep_release(struct accel_ep_lane *lane, int world);
 

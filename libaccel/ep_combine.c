@@ -128,8 +128,7 @@ static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_e
 		if (p == ep->group->rank)
 			lane->self[ACCEL_WAY_COMBINE] = signal;
 		else
-			ep->ops->send(ep->transport, p, index, ACCEL_WAY_COMBINE,
-				      (uint32_t)lane->round, &signal);
+			accel_ep_send(ep, p, index, ACCEL_WAY_COMBINE, &signal);
 	}
 }
 
@@ -333,7 +332,7 @@ static void close_round(struct accel_ep *ep, uint32_t index)
 {
 	struct accel_ep_lane *lane = &ep->lane[index];
 
-	ep->ops->send(ep->transport, -1, index, ACCEL_WAY_DONE, (uint32_t)lane->round, NULL);
+	accel_ep_done(ep, index);
 	accel_ep_release(lane, ep->group->world);
 	accel_ep_lend(lane, ACCEL_LENT_X, NULL);
 	accel_ep_lend(lane, ACCEL_LENT_SCALES, NULL);

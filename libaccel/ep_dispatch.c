@@ -275,8 +275,7 @@ static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_e
 		if (p == ep->group->rank)
 			lane->self[ACCEL_WAY_DISPATCH] = signal;
 		else
-			ep->ops->send(ep->transport, p, index, ACCEL_WAY_DISPATCH,
-				      (uint32_t)lane->round, &signal);
+			accel_ep_send(ep, p, index, ACCEL_WAY_DISPATCH, &signal);
 	}
 }
 

@@ -104,7 +104,7 @@ static void settle(struct accel_ep *ep, const uint64_t *joining, bool joined)
 		if (!accel_ranks_has(joining, r))
 			continue;
 		if (!joined) {
-			ep->ops->close(ep->transport, r);
+			accel_ep_close(ep, r);
 			continue;
 		}
 		ep->joins[r] = ep->group->joins[r];

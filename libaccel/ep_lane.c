@@ -89,11 +89,13 @@ int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region
 	for (int p = 0; p < ep->group->world; p++) {
 		const struct accel_failure where = {p, ACCEL_PHASE_NONE, (int)lane,
 						    ep->lane[lane].round, NULL};
+		struct accel_transport *t;
 		int rc;
 
 		if (p == ep->group->rank || accel_ep_is_masked(ep, p))
 			continue;
-		rc = ep->ops->reg(ep->transport, p, region);
+		t = ep->peers[p].transport;
+		rc = t->ops->reg(t, p, region);
 		if (!rc || rc == -ECONNRESET || rc == -EPROTO)
 			continue;
 		return accel_fail(&ep->obj, rc, &where,
@@ -110,7 +112,8 @@ int accel_ep_reach(struct accel_ep *ep, int peer, uint64_t region, uint64_t offs
 		   uint64_t *rows)
 {
 	struct accel_region *mapped;
-	int rc = ep->ops->reach(ep->transport, peer, region, &mapped);
+	struct accel_transport *t = ep->peers[peer].transport;
+	int rc = t->ops->reach(t, peer, region, &mapped);
 
 	/* A shortage here, and a peer that is gone, are no lies. */
 	if (rc == -ENOMEM || rc == -ECONNRESET || rc == -ESHUTDOWN)

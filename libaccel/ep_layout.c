@@ -123,6 +123,7 @@ static void lay_tables(struct accel_ep_layout *l, const struct accel_ep_shape *s
 	l->tables_wait = take(c, world, sizeof(uint64_t));
 	l->tables_window = take(c, world, sizeof(void *));
 	l->tables_arrival = take(c, (uint64_t)world * s->lanes, sizeof(struct accel_ep_arrival));
+	l->tables_peers = take(c, world, sizeof(struct accel_ep_peer));
 	l->private_tables_bytes = lane_end(c);
 }
 

@@ -244,15 +244,17 @@ static int show_memory(struct accel_ep_meeting *m)
 {
 	struct accel_failure where = {.phase = ACCEL_PHASE_CREATE, .lane = -1};
 	struct accel_ep *ep = m->ep;
+	struct accel_transport *t;
 	int rc = 0;
 
 	for (int p = 0; p < m->group->world && !rc; p++) {
 		where.rank = p;
 		if (!accel_ranks_has(m->strange, p))
 			continue;
-		rc = ep->ops->reg(ep->transport, p, ep->window);
+		t = ep->peers[p].transport;
+		rc = t->ops->reg(t, p, ep->window);
 		if (!rc)
-			rc = ep->ops->reg(ep->transport, p, ep->payload);
+			rc = t->ops->reg(t, p, ep->payload);
 	}
 	return rc ? accel_fail(NULL, rc, &where, "the window could not be shown to rank %d: %s",
 			       where.rank, strerror(-rc))
@@ -263,6 +265,7 @@ static int connect_peers(struct accel_ep_meeting *m)
 {
 	const struct ready *all = m->answers;
 	struct accel_ep *ep = m->ep;
+	struct accel_transport *t;
 	int rc = 0;
 
 	for (int p = 0; p < m->group->world && !rc; p++) {
@@ -270,10 +273,10 @@ static int connect_peers(struct accel_ep_meeting *m)
 			continue;
 		accel_region_put(ep->peer_window[p]);
 		ep->peer_window[p] = NULL;
-		rc = ep->ops->connect(ep->transport, p, all[p].window, all[p].payload,
-				      all[p].incarnation);
-		if (!rc)
-			rc = ep->ops->reach(ep->transport, p, all[p].window, &ep->peer_window[p]);
+		t = ep->peers[p].transport;
+		rc = t->ops->connect(t, p, all[p].window, all[p].payload, all[p].incarnation);
+		if (!rc && !t->ops->lands)
+			rc = t->ops->reach(t, p, all[p].window, &ep->peer_window[p]);
 	}
 	return rc;
 }
@@ -283,6 +286,7 @@ int accel_ep_meet(struct accel_ep_meeting *m, int status)
 	struct ready mine = {.incarnation = m->ep->incarnation};
 	int rc;
 
+	m->ep->tag = m->tag;
 	mine.status = status ? status : show_memory(m);
 	mine.window = m->ep->window ? m->ep->window->id : 0;
 	mine.payload = m->ep->payload ? m->ep->payload->id : 0;

@@ -140,10 +140,11 @@ int accel_ep_params(int world, uint32_t hidden, uint32_t topk, uint32_t experts,
 	for (unsigned i = 0; i < sizeof(opts.reserved) / sizeof(*opts.reserved); i++)
 		if (opts.reserved[i])
 			return FAIL(-EINVAL, "struct accel_ep_opts: reserved[%u] is not 0", i);
-	if (opts.reserved0)
-		return FAIL(-EINVAL, "struct accel_ep_opts: reserved0 is not 0");
 	if (world < 1 || world > ACCEL_RANKS_MAX)
 		return FAIL(-EINVAL, "world is %d, not within 1..%d", world, ACCEL_RANKS_MAX);
+	if (opts.remote_ranks >= (uint32_t)world)
+		return FAIL(-EINVAL, "remote_ranks is %u in a world of %d", opts.remote_ranks,
+			    world);
 
 	*shape = (struct accel_ep_shape){
 		.version = ACCEL_EP_VERSION,

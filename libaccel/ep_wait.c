@@ -66,7 +66,7 @@ static int fail(struct gather *g, int code, int rank, const char *what)
 
 static int fail_peer(struct gather *g)
 {
-	char what[160];
+	char what[ACCEL_TROUBLE_BYTES + 80];
 	int p = g->failed_rank;
 
 	switch (g->failed) {
@@ -85,6 +85,11 @@ static int fail_peer(struct gather *g)
 	case -ENOMEM:
 		snprintf(what, sizeof(what),
 			 "no memory or descriptor is left to map a buffer of rank %d", p);
+		break;
+	case -EIO:
+		snprintf(what, sizeof(what),
+			 "rank %d cannot be reached: %s; mask it and call again", p,
+			 g->ep->peers[p].trouble);
 		break;
 	default:
 		snprintf(what, sizeof(what), "rank %d sent nonsense; mask it and call again", p);
@@ -105,13 +110,16 @@ static void note_wait(struct gather *g, int peer)
  */
 static int staleness(struct gather *g, int peer)
 {
-	return g->ep->ops->poll(g->ep->transport, peer, g->index, ACCEL_WAY_DONE, 0, 0, NULL);
+	struct accel_transport *t = g->ep->peers[peer].transport;
+
+	return t->ops->poll(t, peer, g->index, ACCEL_WAY_DONE, 0, 0, NULL);
 }
 
 /* Look at one peer, or sleep for it. */
 static void poll_peer(struct gather *g, int peer, int64_t sleep_ns)
 {
 	struct accel_ep *ep = g->ep;
+	struct accel_transport *t = ep->peers[peer].transport;
 	struct accel_signal signal = {0};
 	int rc, stale;
 
@@ -119,8 +127,8 @@ static void poll_peer(struct gather *g, int peer, int64_t sleep_ns)
 		signal = g->lane->self[g->way];
 		rc = 1;
 	} else {
-		rc = ep->ops->poll(ep->transport, peer, g->index, g->way, (uint32_t)g->lane->round,
-				   sleep_ns, &signal);
+		rc = t->ops->poll(t, peer, g->index, g->way, (uint32_t)g->lane->round, sleep_ns,
+				  &signal);
 	}
 	if (rc == 1) {
 		rc = g->arrived(ep, g->lane, peer, &signal);
@@ -170,7 +178,7 @@ static void mask_missing(struct gather *g)
 /* The peer that cannot come is an error, or masked at once where the caller has chosen that. */
 static int settle_failure(struct gather *g)
 {
-	bool gone = g->failed == -ESHUTDOWN || g->failed == -ECONNRESET;
+	bool gone = g->failed == -ESHUTDOWN || g->failed == -ECONNRESET || g->failed == -EIO;
 
 	if (!gone || g->ep->local.on_timeout != ACCEL_ON_TIMEOUT_MASK)
 		return fail_peer(g);

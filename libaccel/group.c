@@ -328,6 +328,7 @@ static void group_free(struct accel_group *group)
 		accel_channel_destroy(group->channel[r]);
 	free(group->channel);
 	free(group->joins);
+	free(group->link);
 	accel_group_params_fini(&group->params);
 	accel_object_fini(&group->obj);
 	free(group);
@@ -343,9 +344,11 @@ static int first_meeting(struct accel_group *group)
 
 	group->channel = calloc(world, sizeof(*group->channel));
 	group->joins = calloc(world, sizeof(*group->joins));
-	if (!group->channel || !group->joins)
+	group->link = calloc(world, sizeof(*group->link));
+	if (!group->channel || !group->joins || !group->link)
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group of %d",
 				  group->world);
+	group->link[group->rank] = ACCEL_LINK_SELF;
 	return group->world > 1 ? hold_and_take(&m) : 0;
 }
 

@@ -8,6 +8,16 @@
 #include "device.h"
 #include "group_opts.h"
 
+/* How a pair of ranks exchanges rows: the first that both list and that reaches. */
+enum accel_link {
+	ACCEL_LINK_SHM = 0,
+	ACCEL_LINK_VERBS = 1,
+	ACCEL_LINKS = 2,
+	ACCEL_LINK_SELF = ACCEL_LINKS, /* this rank, and one that is absent */
+};
+
+struct accel_verbs;
+
 struct accel_group {
 	struct accel_object obj;
 	struct accel_device *dev;
@@ -18,8 +28,12 @@ struct accel_group {
 	int store_port;
 	/* [world], NULL for this rank, and for one that was absent when this one joined. */
 	struct accel_channel **channel;
-	uint32_t *joins; /* [world] how often each rank has joined */
-	uint64_t maps;	 /* of channels that are no more */
+	uint32_t *joins;		/* [world] how often each rank has joined */
+	uint8_t *link;			/* [world] enum accel_link */
+	uint32_t host_rank, host_ranks; /* this rank among those of its kernel, and how many */
+	/* NICs and registrations, from the first context that needs them on; guarded by dev->lock. */
+	struct accel_verbs *verbs;
+	uint64_t maps; /* of channels that are no more */
 	struct accel_region_watch watch;
 	bool oversubscribed; /* more ranks on this host than cores this process may use */
 };

@@ -75,13 +75,18 @@ struct shm_peer {
 	_Atomic uint32_t closed;
 };
 
-struct accel_transport {
-	struct accel_ep *ep;
+struct shm {
+	struct accel_transport base;
 	struct board_head *board; /* own */
 	uint32_t lanes;
 	int rank, world;
 	struct shm_peer peer[];
 };
+
+static struct shm *shm_of(struct accel_transport *transport)
+{
+	return (struct shm *)transport;
+}
 
 static size_t block_bytes(uint32_t lanes)
 {
@@ -108,12 +113,12 @@ static struct board_line *board_line(struct board_head *board, uint32_t lanes, i
 static int shm_open(struct accel_ep *ep, struct accel_transport **transport)
 {
 	int world = ep->group->world;
-	struct accel_transport *t = calloc(1, sizeof(*t) + (size_t)world * sizeof(*t->peer));
+	struct shm *t = calloc(1, sizeof(*t) + (size_t)world * sizeof(*t->peer));
 
 	if (!t)
 		return accel_fail(NULL, -ENOMEM, NULL, "no memory for the state of %d peers",
 				  world);
-	t->ep = ep;
+	t->base = (struct accel_transport){&accel_shm_ops, ep};
 	t->lanes = ep->shape.lanes;
 	t->rank = ep->group->rank;
 	t->world = world;
@@ -122,13 +127,14 @@ static int shm_open(struct accel_ep *ep, struct accel_transport **transport)
 	t->board->incarnation = ep->incarnation;
 	t->board->world = (uint32_t)world;
 	t->board->lanes = t->lanes;
-	*transport = t;
+	*transport = &t->base;
 	return 0;
 }
 
-static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
+static int shm_reach(struct accel_transport *base, int peer, uint64_t region,
 		     struct accel_region **mapped)
 {
+	struct shm *t = shm_of(base);
 	const struct shm_peer *p = &t->peer[peer];
 	int rc;
 
@@ -141,7 +147,7 @@ static int shm_reach(struct accel_transport *t, int peer, uint64_t region,
 		*mapped = accel_region_get(p->window);
 		return 0;
 	}
-	rc = accel_channel_region(t->ep->group->channel[peer], region, mapped);
+	rc = accel_channel_region(t->base.ep->group->channel[peer], region, mapped);
 	if ((rc == -ENOENT || rc == -ECONNRESET) && p->board && accel_load_acquire(&p->board->left))
 		return -ESHUTDOWN;
 	return rc;
@@ -156,9 +162,10 @@ static void shm_disconnect(struct shm_peer *p)
 	p->board = NULL;
 }
 
-static int shm_connect(struct accel_transport *t, int peer, uint64_t window_id, uint64_t payload_id,
-		       uint64_t incarnation)
+static int shm_connect(struct accel_transport *base, int peer, uint64_t window_id,
+		       uint64_t payload_id, uint64_t incarnation)
 {
+	struct shm *t = shm_of(base);
 	const struct accel_failure where = {peer, ACCEL_PHASE_CREATE, -1, 0, NULL};
 	struct accel_region *window = NULL, *payload = NULL;
 	struct shm_peer *p = &t->peer[peer];
@@ -166,9 +173,9 @@ static int shm_connect(struct accel_transport *t, int peer, uint64_t window_id, 
 	int rc;
 
 	shm_disconnect(p); /* one that joins: its old regions may have had these very ids */
-	rc = shm_reach(t, peer, window_id, &window);
+	rc = shm_reach(base, peer, window_id, &window);
 	if (!rc)
-		rc = shm_reach(t, peer, payload_id, &payload);
+		rc = shm_reach(base, peer, payload_id, &payload);
 	if (rc) {
 		accel_region_put(window);
 		return accel_fail(NULL, rc == -ENOENT ? -EPROTO : rc, &where,
@@ -194,32 +201,40 @@ static int shm_connect(struct accel_transport *t, int peer, uint64_t window_id, 
 	return 0;
 }
 
-static int shm_reg(struct accel_transport *t, int peer, struct accel_region *region)
+static int shm_reg(struct accel_transport *base, int peer, struct accel_region *region)
 {
-	int64_t left_ns = t->ep->local.timeout_ns;
+	struct shm *t = shm_of(base);
+	int64_t left_ns = t->base.ep->local.timeout_ns;
 	int rc;
 
 	/* A slice at a time, so that an abort or a mask by another thread is seen. */
 	for (;; left_ns -= REG_SLICE_NS) {
-		rc = accel_channel_share(t->ep->group->channel[peer], region,
+		rc = accel_channel_share(t->base.ep->group->channel[peer], region,
 					 left_ns < REG_SLICE_NS ? left_ns : REG_SLICE_NS);
 		if (rc != -ETIMEDOUT || left_ns <= REG_SLICE_NS)
 			return rc;
-		if (atomic_load_explicit(&t->ep->aborted, memory_order_acquire))
+		if (atomic_load_explicit(&t->base.ep->aborted, memory_order_acquire))
 			return -ECANCELED;
 		if (accel_load_acquire(&t->peer[peer].closed))
 			return 0;
 	}
 }
 
-static void shm_dereg(struct accel_transport *t, struct accel_region *region)
+/* Other transports may reach other peers. */
+static bool is_ours(const struct shm *t, int peer)
 {
-	for (int p = 0; p < t->world; p++)
-		if (t->ep->group->channel[p])
-			accel_channel_unshare(t->ep->group->channel[p], region->id);
+	return t->base.ep->peers[peer].transport == &t->base;
 }
 
-static void wake(struct accel_transport *t, int peer, const _Atomic uint32_t *word)
+static void shm_dereg(struct accel_transport *base, struct accel_region *region)
+{
+	struct shm *t = shm_of(base);
+	for (int p = 0; p < t->world; p++)
+		if (is_ours(t, p) && t->base.ep->group->channel[p])
+			accel_channel_unshare(t->base.ep->group->channel[p], region->id);
+}
+
+static void wake(struct shm *t, int peer, const _Atomic uint32_t *word)
 {
 	const struct board_peer *theirs = board_peer(t->peer[peer].board, t->lanes, t->rank);
 
@@ -227,9 +242,10 @@ static void wake(struct accel_transport *t, int peer, const _Atomic uint32_t *wo
 		accel_futex_wake(word);
 }
 
-static int shm_send(struct accel_transport *t, int peer, uint32_t lane, enum accel_way way,
+static int shm_send(struct accel_transport *base, int peer, uint32_t lane, enum accel_way way,
 		    uint32_t round, const struct accel_signal *signal)
 {
+	struct shm *t = shm_of(base);
 	struct board_line *line;
 
 	if (way == ACCEL_WAY_DONE) {
@@ -247,8 +263,8 @@ static int shm_send(struct accel_transport *t, int peer, uint32_t lane, enum acc
  * Sleep on the peer's line until its round changes; the slice bounds how late a mask, an abort or a
  * death is seen.
  */
-static void sleep_on(struct accel_transport *t, int peer, const _Atomic uint32_t *word,
-		     uint32_t round, int64_t ns)
+static void sleep_on(struct shm *t, int peer, const _Atomic uint32_t *word, uint32_t round,
+		     int64_t ns)
 {
 	struct board_peer *own = board_peer(t->board, t->lanes, peer);
 	uint32_t seen;
@@ -261,12 +277,12 @@ static void sleep_on(struct accel_transport *t, int peer, const _Atomic uint32_t
 }
 
 /* What the peer's board says to this rank. */
-static uint64_t own_admits(const struct accel_transport *t, int peer)
+static uint64_t own_admits(const struct shm *t, int peer)
 {
 	return accel_load_acquire_64(&board_peer(t->board, t->lanes, peer)->admits);
 }
 
-static uint64_t admits(const struct accel_transport *t, int peer)
+static uint64_t admits(const struct shm *t, int peer)
 {
 	return accel_load_acquire_64(&board_peer(t->peer[peer].board, t->lanes, t->rank)->admits);
 }
@@ -275,7 +291,7 @@ static uint64_t admits(const struct accel_transport *t, int peer)
  * left is loaded before round: a peer signals, then leaves, so a signal is never missed in favour
  * of a goodbye.
  */
-static int look(struct accel_transport *t, int peer, const struct board_line *line, uint32_t lane,
+static int look(struct shm *t, int peer, const struct board_line *line, uint32_t lane,
 		uint32_t round, struct accel_signal *signal)
 {
 	struct board_head *board = t->peer[peer].board;
@@ -287,7 +303,8 @@ static int look(struct accel_transport *t, int peer, const struct board_line *li
 		return 1;
 	}
 	admitted = admits(t, peer);
-	if (admitted != t->ep->incarnation && admitted != t->ep->incarnation + ACCEL_ADMITS_LEFT)
+	if (admitted != t->base.ep->incarnation &&
+	    admitted != t->base.ep->incarnation + ACCEL_ADMITS_LEFT)
 		return -ESTALE;
 	if (!left)
 		return 0;
@@ -296,9 +313,10 @@ static int look(struct accel_transport *t, int peer, const struct board_line *li
 	return -ESHUTDOWN;
 }
 
-static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum accel_way way,
+static int shm_poll(struct accel_transport *base, int peer, uint32_t lane, enum accel_way way,
 		    uint32_t round, int64_t sleep_ns, struct accel_signal *signal)
 {
+	struct shm *t = shm_of(base);
 	struct board_head *board = t->peer[peer].board;
 	const struct board_line *line;
 	int rc, said;
@@ -308,9 +326,10 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 
 		accel_fence();
 		admitted = admits(t, peer);
-		if (admitted == t->ep->incarnation)
+		if (admitted == t->base.ep->incarnation)
 			return 0;
-		return admitted == t->ep->incarnation + ACCEL_ADMITS_LEFT ? -ESHUTDOWN : -ESTALE;
+		return admitted == t->base.ep->incarnation + ACCEL_ADMITS_LEFT ? -ESHUTDOWN
+									       : -ESTALE;
 	}
 	line = board_line(board, t->lanes, t->rank, lane, way);
 	rc = look(t, peer, line, lane, round, signal);
@@ -322,7 +341,7 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 		if (rc)
 			return rc;
 	}
-	rc = accel_channel_drain(t->ep->group->channel[peer]);
+	rc = accel_channel_drain(t->base.ep->group->channel[peer]);
 	if (!rc)
 		return 0;
 	/* What it signalled, or said, before its socket ended still counts. */
@@ -331,46 +350,46 @@ static int shm_poll(struct accel_transport *t, int peer, uint32_t lane, enum acc
 }
 
 /* A peer that is neither this rank nor masked nor away. */
-static bool is_met(const struct accel_transport *t, int peer)
+static bool is_met(const struct shm *t, int peer)
 {
 	return peer != t->rank && t->peer[peer].board && !accel_load_acquire(&t->peer[peer].closed);
 }
 
 /* May a peer still be reading what this rank handed to combine? */
-static bool is_read_by(struct accel_transport *t, int peer)
+static bool is_read_by(struct shm *t, int peer)
 {
 	struct board_head *board = t->peer[peer].board;
 
 	if (!is_met(t, peer) || accel_load_acquire(&board->left) ||
-	    admits(t, peer) != t->ep->incarnation)
+	    admits(t, peer) != t->base.ep->incarnation)
 		return false;
 	for (uint32_t lane = 0; lane < t->lanes; lane++) {
-		uint32_t sent = (uint32_t)t->ep->lane[lane].combined;
+		uint32_t sent = (uint32_t)t->base.ep->lane[lane].combined;
 
 		if (sent && accel_load_acquire(&board->done[lane]) != sent)
-			return !accel_channel_drain(t->ep->group->channel[peer]);
+			return !accel_channel_drain(t->base.ep->group->channel[peer]);
 	}
 	return false;
 }
 
 /* Has this rank handed out rows of a round of which nobody can say any more that they were read? */
-static bool is_round_open(const struct accel_transport *t)
+static bool is_round_open(const struct shm *t)
 {
 	for (uint32_t lane = 0; lane < t->lanes; lane++)
-		if (t->ep->lane[lane].phase == ACCEL_LANE_DISPATCHING ||
-		    t->ep->lane[lane].phase == ACCEL_LANE_RECEIVED)
+		if (t->base.ep->lane[lane].phase == ACCEL_LANE_DISPATCHING ||
+		    t->base.ep->lane[lane].phase == ACCEL_LANE_RECEIVED)
 			return true;
 	return false;
 }
 
-static void fence_off(struct accel_transport *t, int peer, uint64_t admitted)
+static void fence_off(struct shm *t, int peer, uint64_t admitted)
 {
 	accel_store_release_64(&board_peer(t->board, t->lanes, peer)->admits, admitted);
 	accel_fence();
 	accel_store_release(&t->peer[peer].closed, 1);
 }
 
-static void say_goodbye(struct accel_transport *t)
+static void say_goodbye(struct shm *t)
 {
 	int64_t deadline = accel_now_ns() + GOODBYE_NS_MAX;
 
@@ -392,13 +411,14 @@ static void say_goodbye(struct accel_transport *t)
 	}
 }
 
-static void shm_close(struct accel_transport *t, int peer)
+static void shm_close(struct accel_transport *base, int peer)
 {
+	struct shm *t = shm_of(base);
 	if (peer >= 0) {
 		fence_off(t, peer, ACCEL_ADMITS_NONE);
 		return;
 	}
-	if (!accel_object_is_inherited(&t->ep->obj))
+	if (!accel_object_is_inherited(&t->base.ep->obj))
 		say_goodbye(t);
 	for (int p = 0; p < t->world; p++)
 		shm_disconnect(&t->peer[p]);

@@ -172,7 +172,7 @@ TEST(ep_create, refuses_bad_options)
 	CHECK_OPTION(huge, 3, "huge");
 	CHECK_OPTION(reserved[0], 1, "reserved");
 	CHECK_OPTION(reserved[6], 1, "reserved");
-	CHECK_OPTION(reserved0, 1, "reserved0");
+	CHECK_OPTION(remote_ranks, 100, "remote_ranks");
 	CHECK_OPTION(expert_rank, ranks[0], "expert_rank");
 	CHECK_OPTION(expert_rank, ranks[1], "expert_rank");
 	for (unsigned i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {

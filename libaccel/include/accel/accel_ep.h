@@ -77,9 +77,36 @@ struct accel_group_opts {
 	void *allgather_arg;
 	/* a directory that all ranks of the host see; NULL: abstract sockets alone */
 	const char *socket_dir;
-	const char *transports; /* comma-separated, tried in order; NULL: "shm" */
-	int64_t timeout_ns;	/* of every wait that names none; 0: 30 s */
-	uint64_t reserved[8];	/* must be 0 */
+	/*
+	 * comma-separated; a pair of ranks takes the first that both list and that reaches; NULL:
+	 * "shm,verbs"
+	 */
+	const char *transports;
+	int64_t timeout_ns;   /* of every wait that names none; 0: 30 s */
+	uint64_t reserved[8]; /* must be 0 */
+	/*
+	 * this rank's address for peers of other hosts, or the name of the interface that has it: their
+	 * control connections; NULL: all addresses of this host are offered
+	 */
+	const char *address;
+	/*
+	 * Of the verbs transport; in ACCEL_OPTS "verbs.devices" and so on. docs/rdma.md says how each
+	 * is chosen. Comma-separated "mlx5_0:1,mlx5_1:1", port 1 if none is named; NULL: found
+	 */
+	const char *verbs_devices;
+	const char *verbs_gid;	      /* an index, or an address that the GID has; NULL: found */
+	const char *verbs_library;    /* NULL: libibverbs.so.1 */
+	uint32_t verbs_rails;	      /* ports used at a time when they are found, 1..4; 0: 1 */
+	uint32_t verbs_qps;	      /* queue pairs a peer and rail, 1..8; 0: 1 */
+	uint32_t verbs_traffic_class; /* of RoCE, 0..255 */
+	uint32_t verbs_service_level; /* 0..15 */
+	uint32_t verbs_mtu;	      /* bytes, 256..4096; 0: the port's */
+	uint32_t
+		verbs_inline_bytes; /* sent within a work request; 0: what the device offers, up to 256 */
+	uint32_t verbs_depth;	    /* work requests a queue pair holds; 0: 256 */
+	uint32_t verbs_stripe_bytes; /* a message of this size uses all rails; 0: 256 KiB */
+	uint32_t verbs_ack_timeout; /* 4.096 us x 2^n before a packet is sent again, 1..31; 0: 14 */
+	uint32_t verbs_retries;	    /* before a queue pair fails, 1..7; 0: 7 */
 };
 
 /**
@@ -132,7 +159,8 @@ struct accel_group_info {
 	size_t size;
 	int32_t rank;
 	int32_t world;
-	char transport[32]; /* to the other ranks: "shm"; "self" in a world of one */
+	char transport
+		[32]; /* to the other ranks: "shm", "verbs" or "shm,verbs"; "self" in a world of one */
 	int32_t store_port; /* where rank 0's store was met; 0: none was needed */
 	uint32_t reserved;
 	char met[16]; /* by "store", "allgather" or "pmix"; "self" in a world of one */
@@ -195,7 +223,8 @@ struct accel_ep_opts {
 	 * context is most of the memory. A round with more results needs a buffer of the caller's.
 	 */
 	uint32_t output_rows;
-	uint32_t reserved0;
+	/* for accel_ep_size_get() alone: ranks that a NIC reaches; accel_ep_create() sees for itself */
+	uint32_t remote_ranks;
 	uint64_t reserved[7]; /* must be 0 */
 };
 
@@ -227,11 +256,12 @@ void accel_ep_destroy(struct accel_ep *ep);
 /** struct accel_ep_sizes - bytes that accel_ep_create() takes on one rank, all lanes together */
 struct accel_ep_sizes {
 	size_t size;
-	uint64_t recv_bytes;	  /* landed rows */
+	uint64_t recv_bytes;	  /* landed rows, those that NICs bring included */
 	uint64_t quantised_bytes; /* this rank's rows as FP8, and rows staged from bare pointers */
 	uint64_t output_bytes;	  /* expert results */
 	uint64_t meta_bytes;	  /* ids, weights, lists, signals */
 	uint64_t total_bytes;
+	uint64_t returned_bytes; /* results that NICs bring, in total_bytes */
 };
 
 /**
