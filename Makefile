@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# Builds user space into $(BUILD) without root, with gcc or clang, libjansson and the headers of libdrm. Sources are
-# found by folder, so a new file needs no line here. `make help` lists the targets.
+# Builds user space into $(BUILD) without root, with gcc or clang, libjansson and the headers of libdrm and libibverbs
+# (which is loaded when it is needed, never linked). Sources are found by folder, so a new file needs no line here.
+# `make help` lists the targets.
 #
 # Variables: CC, CFLAGS, V=1 (whole commands), WERROR= (warnings stay warnings), PREFIX, DESTDIR,
 # SANITIZE=address,undefined or thread (objects then go to build/asan or build/tsan unless BUILD says otherwise).
@@ -57,7 +58,7 @@ MPIS     := $(foreach mpi,openmpi mpich,$(if $(shell command -v mpicc.$(mpi)),$(
 BINS     := $(if $(CTL_SRC),$(BIN)/accelctl) $(if $(PERF_SRC),$(BIN)/accel-perf) $(if $(MOE_SRC),$(BIN)/accel-moe) \
 	$(if $(SANITIZE),,$(addprefix $(BIN)/accel-perf-,$(MPIS)) $(addprefix $(BIN)/accel-moe-,$(MPIS)))
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
-# Programs for a guest (mk/vm.sh): they may use libibverbs and libdrm's headers, and no sanitizer runs there.
+# Programs for a guest (mk/vm.sh): they may link libibverbs, and no sanitizer runs there.
 VM_TESTS := $(if $(SANITIZE),,$(patsubst tests/%.c,$(BUILD)/tests/%.t,$(VM_SRC)))
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
@@ -170,19 +171,14 @@ $(OBJ)/toolchain:
 		{ echo "no jansson.h (Debian: libjansson-dev): run 'make deps'" >&2; exit 1; }
 	@echo '#include <drm.h>' | $(CC) $(CPPFLAGS) $(DRM_INC) -E - >/dev/null 2>&1 || \
 		{ echo "no drm.h (Debian: libdrm-dev): run 'make deps'" >&2; exit 1; }
+	@echo '#include <infiniband/verbs.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 || \
+		{ echo "no infiniband/verbs.h (Debian: libibverbs-dev): run 'make deps'" >&2; exit 1; }
 	@touch $@
 
 $(OBJ)/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
 	@mkdir -p $(@D)
 	@$(call say,CC,$<)
 	$(Q)$(COMPILE) -MMD -MP -c -o $@ $<
-
-$(OBJ)/toolchain-vm: | $(OBJ)/toolchain
-	@echo '#include <infiniband/verbs.h>' | $(CC) $(CPPFLAGS) -E - >/dev/null 2>&1 || \
-		{ echo "no infiniband/verbs.h (Debian: libibverbs-dev): run 'make deps'" >&2; exit 1; }
-	@touch $@
-
-$(call objects,$(VM_SRC)): | $(OBJ)/toolchain-vm
 
 # Archives of all objects, internal symbols included: for our own tools and tests.
 $(OBJ)/kernels.a: $(call objects,$(KERNELS_SRC))

@@ -16,6 +16,7 @@ build gcc                   command -v "$CC" ld ar objcopy
 build libc6-dev             has_header stdio.h
 build libjansson-dev        has_header jansson.h
 build libdrm-dev            has_header libdrm/drm.h
+build libibverbs-dev        has_header infiniband/verbs.h
 driver gcc                  command -v gcc
 driver libelf1              ls /usr/lib/*/libelf.so.1
 demo  python3-numpy         python3 -c 'import numpy'
@@ -47,7 +48,6 @@ check xz-utils              command -v xz
 check qemu-system-x86       command -v qemu-system-x86_64
 check busybox-static        command -v busybox
 check ibverbs-providers     ls /usr/lib/*/libibverbs/librxe-rdmav*.so
-check libibverbs-dev        has_header infiniband/verbs.h
 bench python3               command -v python3
 bench gnuplot-nox           command -v gnuplot
 bench libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0
