@@ -107,8 +107,8 @@ int accel_dmabuf_import(struct accel_object *obj, struct accel_region *region, i
 		return fail_map(obj, errno, fd, bytes);
 	region->numa_node = accel_node_of(region->addr);
 	if (!ours) {
+		region->nic_fd = fd;
 		region->fd = -1;
-		close(fd);
 	}
 	return 0;
 }

@@ -30,8 +30,8 @@ int accel_dmabuf_is_ours(int fd);
 
 /*
  * Map a range of the caller's dma-buf, of which fd is already the region's own copy; the caller
- * closes it on failure. One that is not accel.ko's is for this process alone: the region has no
- * descriptor (fd is then closed).
+ * closes it on failure. One that is not accel.ko's is for this process and its NICs alone: the region
+ * has it as nic_fd.
  * -EINVAL, -EOVERFLOW; -EOPNOTSUPP its exporter lets no CPU map it; -ENOMEM.
  */
 int accel_dmabuf_import(struct accel_object *obj, struct accel_region *region, int fd,

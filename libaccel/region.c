@@ -44,6 +44,7 @@ struct accel_region *accel_region_new(uint64_t id, size_t struct_bytes)
 		atomic_init(&region->refs, 1);
 		region->id = id;
 		region->fd = -1;
+		region->nic_fd = -1;
 		region->page_bytes = (uint32_t)accel_page_bytes();
 		region->numa_node = -1;
 	}
@@ -64,6 +65,8 @@ void accel_region_put(struct accel_region *region)
 		munmap(region->map_addr, region->map_bytes);
 	if (region->fd >= 0)
 		close(region->fd);
+	if (region->nic_fd >= 0)
+		close(region->nic_fd);
 	if (region->release)
 		region->release(region);
 	free(region);

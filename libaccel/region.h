@@ -22,7 +22,8 @@ struct accel_region {
 	_Atomic uint32_t refs;
 	uint64_t id;	    /* unique in its owner's device; what peers call it */
 	int fd;		    /* -1: a bare pointer, or private memory */
-	uint64_t fd_offset; /* of addr[0] in fd, bytes */
+	int nic_fd;	    /* a dma-buf that is not for peers, but a NIC may take it; else -1 */
+	uint64_t fd_offset; /* of addr[0] in either, bytes */
 	uint8_t *addr;
 	uint64_t bytes;
 	void *map_addr; /* what to unmap: whole pages around addr */
