@@ -8,7 +8,7 @@
 #define ACCEL_VERBS_DEVICE_H
 
 #include "object.h"
-#include "verbs_api.h"
+#include "verbs_gid.h"
 
 #define ACCEL_RAILS_MAX 4
 #define ACCEL_VERBS_PORTS_MAX 64 /* looked at */
@@ -29,10 +29,13 @@ struct accel_verbs_port {
 	bool usable;
 	struct ibv_port_attr attr;
 	struct ibv_device_attr device_attr;
-	int numa_node;	    /* -1: unknown */
-	uint32_t rate_mbps; /* 0: unknown */
-	char netdev[32];    /* of a RoCE GID; may be empty */
-	int gid_index;	    /* -1: none that is usable */
+	int numa_node; /* -1: unknown */
+	/* 0: that of cores of this process, 1: unknown, 2: another */
+	int distance;
+	int named;			       /* position in opts->devices; -1: not there */
+	uint32_t rate_mbps;		       /* 0: unknown */
+	char netdev[ACCEL_VERBS_NETDEV_BYTES]; /* of a RoCE GID; may be empty */
+	int gid_index;			       /* -1: none that is usable */
 	union ibv_gid gid;
 	uint32_t gid_type;		 /* enum ibv_gid_type; IB for InfiniBand */
 	char why[ACCEL_VERBS_WHY_BYTES]; /* taken, or not: the reason, for people */
@@ -44,21 +47,21 @@ const char *accel_verbs_gid_text(const union ibv_gid *gid, char text[ACCEL_GID_T
 
 /*
  * All ports, each with its best GID (opts->gid, where it has that) and whether it can be used; best
- * first, which is the order of choice: those that opts->devices names, as named; else active, the
+ * first, which is the order of choice: those that opts->devices names, as named; else usable, the
  * NUMA node of this process's cores, the higher rate, name and number. *count of up to
- * ACCEL_VERBS_PORTS_MAX. 0, also with *count 0; decided: those of accel_verbs_api_get(); -EINVAL an
- * option names what is not there (the sentence lists what is).
+ * ACCEL_VERBS_PORTS_MAX. 0, also with *count 0; decided: -EINVAL an option names what is not there
+ * (the sentence lists what is), or is malformed; -ENOMEM.
  */
 int accel_verbs_ports(const struct accel_verbs_api *api, const struct accel_verbs_opts *opts,
 		      struct accel_verbs_port *ports, int *count);
 
 /*
  * Of those, what this rank takes, first the one it uses for small messages: with opts->devices all
- * of them, else up to opts->rails usable ones, beginning at this rank's turn among the best of its
- * host. taken[i]: index into ports. Returns the number, or decided: -ENODEV nothing is usable (why,
- * port by port).
+ * of them, else up to opts->rails (0: 1) usable ones, beginning at this rank's turn among the best of
+ * its host. taken[i]: index into ports, whose why says how each fared. Returns the number, or decided:
+ * -ENODEV nothing is usable, or one that is named is not (why, port by port).
  */
-int accel_verbs_choose(const struct accel_verbs_opts *opts, const struct accel_verbs_port *ports,
+int accel_verbs_choose(const struct accel_verbs_opts *opts, struct accel_verbs_port *ports,
 		       int count, int taken[ACCEL_RAILS_MAX]);
 
 /* A device that is open, with what all contexts of a group share of it. */

@@ -231,13 +231,13 @@ int accel_verbs_use(struct accel_verbs *verbs, struct accel_object *obj,
 	return 0;
 }
 
-/* Locked. Those of the region that is gone and that nobody uses. */
-static void sweep(struct accel_verbs *verbs, uint64_t region_id)
+/* Locked. Those that are gone and that nobody uses. */
+static void sweep(struct accel_verbs *verbs)
 {
 	struct accel_verbs_mr **at = &verbs->mrs, *mr;
 
 	while ((mr = *at)) {
-		if (mr->id != region_id || !mr->gone || mr->users) {
+		if (!mr->gone || mr->users) {
 			at = &mr->next;
 			continue;
 		}
@@ -253,7 +253,7 @@ void accel_verbs_unuse(struct accel_verbs *verbs, struct accel_verbs_mr *mr)
 	pthread_mutex_lock(&verbs->lock);
 	assert(mr->users);
 	if (!--mr->users && mr->gone)
-		sweep(verbs, mr->id);
+		sweep(verbs);
 	pthread_mutex_unlock(&verbs->lock);
 }
 
@@ -261,8 +261,7 @@ void accel_verbs_forget(struct accel_verbs *verbs, uint64_t region_id)
 {
 	pthread_mutex_lock(&verbs->lock);
 	for (struct accel_verbs_mr *mr = verbs->mrs; mr; mr = mr->next)
-		if (mr->id == region_id)
-			mr->gone = true;
-	sweep(verbs, region_id);
+		mr->gone |= !region_id || mr->id == region_id;
+	sweep(verbs);
 	pthread_mutex_unlock(&verbs->lock);
 }

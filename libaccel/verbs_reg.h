@@ -29,6 +29,7 @@ struct accel_verbs {
 	const struct accel_verbs_api *api;
 	struct accel_verbs_opts opts; /* after defaults; its strings are its own */
 	char *strings;
+	pid_t pid; /* of its maker: a forked child must leave the devices alone */
 	int rail_count;
 	struct accel_verbs_rail rail[ACCEL_RAILS_MAX];
 	pthread_mutex_t lock; /* guards what follows; innermost */
@@ -47,7 +48,7 @@ int accel_verbs_use(struct accel_verbs *verbs, struct accel_object *obj,
 		    struct accel_region *region, uint64_t offset, uint64_t bytes, bool remote_write,
 		    struct accel_verbs_mr **mr);
 void accel_verbs_unuse(struct accel_verbs *verbs, struct accel_verbs_mr *mr); /* NULL is fine */
-/* The region of this id goes away: as soon as nobody uses them, so do its registrations. */
+/* The region of this id (0: each) goes away: as soon as nobody uses them, so do its registrations. */
 void accel_verbs_forget(struct accel_verbs *verbs, uint64_t region_id);
 
 #endif
