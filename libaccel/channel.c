@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * The control socket of a pair of ranks; how it is connected is pair.c's. See channel.h for the
- * messages.
+ * The control socket of a pair of ranks; how it is connected is pair.c's, how messages get through
+ * it channel_wire.h's. See channel.h for the messages.
  *
  * References between ranks of one process: the sender takes one per REGION; it belongs to the
  * packet while that is in the socket, then to the receiver's table, until UNREGION or the end. An
@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include "channel.h"
 
+#include "channel_wire.h"
 #include "deadline.h"
 #include "id_table.h"
 
@@ -21,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define TIMEOUT_NS_DEFAULT (30000 * ACCEL_NS_PER_MS)
@@ -44,7 +44,7 @@ struct message {
 
 struct accel_channel {
 	pthread_mutex_t lock; /* guards what follows */
-	int fd;
+	struct accel_wire wire;
 	int peer;
 	int error; /* sticky */
 	pid_t pid; /* whose the ends of this channel's packets are */
@@ -58,27 +58,43 @@ struct accel_channel {
 	uint64_t maps;
 };
 
-/* One packet as read; room for the largest, and one byte that shows a larger one. */
-struct packet {
-	struct accel_message_head head;
-	uint8_t body[ACCEL_MESSAGE_BYTES_MAX];
-	int fd;	      /* or -1 */
-	bool lost_fd; /* one came along, and this process had no room for it */
-};
+static const struct accel_wire_ops *wire_of(int fd)
+{
+	int domain, type;
+	socklen_t len = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) ||
+	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len))
+		return NULL;
+	if (domain == AF_UNIX && type == SOCK_SEQPACKET)
+		return &accel_unix_wire;
+	return (domain == AF_INET || domain == AF_INET6) && type == SOCK_STREAM ? &accel_stream_wire
+										: NULL;
+}
 
 int accel_channel_create(int fd, int peer, struct accel_channel **ch)
 {
+	struct accel_wire wire = {.ops = wire_of(fd), .fd = fd};
 	struct accel_channel *made;
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
+	int rc;
 
+	if (!wire.ops)
+		return -EINVAL;
+	/* Of TCP, whose other end may be anywhere, it names no process. */
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
 		return -errno;
+	rc = wire.ops->open(&wire);
+	if (rc)
+		return rc;
 	made = calloc(1, sizeof(*made));
-	if (!made)
+	if (!made) {
+		free(wire.stream);
 		return -ENOMEM;
+	}
 	pthread_mutex_init(&made->lock, NULL);
-	made->fd = fd;
+	made->wire = wire;
 	made->peer = peer;
 	made->pid = getpid();
 	made->same_process = cred.pid == made->pid;
@@ -89,77 +105,16 @@ int accel_channel_create(int fd, int peer, struct accel_channel **ch)
 
 /* ---- Reading --------------------------------------------------------------------------------- */
 
-/* Keeps the first descriptor; nobody sends more on purpose. */
-static void packet_take_fds(struct packet *packet, struct msghdr *msg)
-{
-	packet->fd = -1;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-		size_t count = c->cmsg_len > CMSG_LEN(0) ? (c->cmsg_len - CMSG_LEN(0)) / sizeof(int)
-							 : 0;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t i = 0; i < count; i++) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
-			if (packet->fd < 0)
-				packet->fd = fd;
-			else
-				close(fd);
-		}
-	}
-}
-
-static void packet_close(struct packet *packet)
+static void packet_close(struct accel_packet *packet)
 {
 	if (packet->fd >= 0)
 		close(packet->fd);
 	packet->fd = -1;
 }
 
-/* 0 a packet whose head and length are sound; -EAGAIN; -ECONNRESET; -EPROTO; -ENOMEM. */
-static int packet_read(int fd, struct packet *packet)
-{
-	struct iovec iov = {packet, offsetof(struct packet, body) + sizeof(packet->body)};
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr msg = {.msg_iov = &iov,
-			     .msg_iovlen = 1,
-			     .msg_control = &control,
-			     .msg_controllen = CMSG_LEN(sizeof(int))};
-	int resets = 0;
-	ssize_t n;
-
-	packet->fd = -1;
-	/* A peer that closed with packets unread resets the socket: told once, before what it had sent can be read. */
-	do
-		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && (errno == EINTR || (errno == ECONNRESET && !resets++)));
-	if (n < 0)
-		return errno == EAGAIN			     ? -EAGAIN
-		       : errno == ENOMEM || errno == ENOBUFS ? -ENOMEM
-							     : -ECONNRESET;
-	packet_take_fds(packet, &msg);
-	/* Cut short after the first descriptor there were too many; before it none was free here. */
-	packet->lost_fd = packet->fd < 0 && msg.msg_flags & MSG_CTRUNC;
-	if (packet->lost_fd)
-		msg.msg_flags &= ~MSG_CTRUNC;
-	if (!n && packet->fd < 0)
-		return -ECONNRESET;
-	if ((size_t)n >= sizeof(packet->head) && !(msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
-	    packet->head.magic == ACCEL_MESSAGE_MAGIC && !packet->head.reserved &&
-	    packet->head.bytes == (size_t)n - sizeof(packet->head))
-		return 0;
-	packet_close(packet);
-	return -EPROTO;
-}
-
 /* The owner's struct that a packet within this process carries, with its reference, or NULL. */
 static struct accel_region *packet_own_region(const struct accel_channel *ch,
-					      const struct packet *packet)
+					      const struct accel_packet *packet)
 {
 	struct accel_message_region body;
 
@@ -171,7 +126,7 @@ static struct accel_region *packet_own_region(const struct accel_channel *ch,
 }
 
 /* Takes the packet's descriptor or reference in any case. */
-static int take_region(struct accel_channel *ch, struct packet *packet)
+static int take_region(struct accel_channel *ch, struct accel_packet *packet)
 {
 	struct accel_region *region = packet_own_region(ch, packet);
 	struct accel_message_region body;
@@ -211,7 +166,7 @@ err_put:
 	return rc;
 }
 
-static int take_unregion(struct accel_channel *ch, const struct packet *packet)
+static int take_unregion(struct accel_channel *ch, const struct accel_packet *packet)
 {
 	struct accel_id_slot *slot;
 	struct accel_region *region;
@@ -231,7 +186,7 @@ static int take_unregion(struct accel_channel *ch, const struct packet *packet)
 	return 0;
 }
 
-static int take_message(struct accel_channel *ch, const struct packet *packet)
+static int take_message(struct accel_channel *ch, const struct accel_packet *packet)
 {
 	struct message *message;
 
@@ -250,13 +205,18 @@ static int take_message(struct accel_channel *ch, const struct packet *packet)
 	return 0;
 }
 
-/* Bounded, since a peer that never stops must not hold the caller. */
+/*
+ * Bounded, since a peer that never stops must not hold the caller. What is half sent goes on too; if
+ * it cannot, that shows in what is read.
+ */
 static int drain(struct accel_channel *ch)
 {
-	struct packet packet;
+	struct accel_packet packet;
 
+	if (!ch->error)
+		ch->wire.ops->flush(&ch->wire);
 	for (int i = 0; i < DRAIN_PACKETS_MAX && !ch->error; i++) {
-		int rc = packet_read(ch->fd, &packet);
+		int rc = ch->wire.ops->read(&ch->wire, &packet);
 
 		if (rc == -EAGAIN)
 			break;
@@ -369,41 +329,13 @@ int accel_channel_region(struct accel_channel *ch, uint64_t region_id, struct ac
 
 /* ---- Writing --------------------------------------------------------------------------------- */
 
-/* 0; -EAGAIN no room; -ETOOMANYREFS too many descriptors on their way; -ECONNRESET; -ENOMEM. */
-static int send_once(const struct accel_channel *ch, const struct accel_message_head *head,
-		     const void *body, int fd)
-{
-	struct iovec iov[2] = {{(void *)head, sizeof(*head)}, {(void *)body, head->bytes}};
-	union {
-		struct cmsghdr head;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = {.head = {.cmsg_level = SOL_SOCKET,
-			      .cmsg_type = SCM_RIGHTS,
-			      .cmsg_len = CMSG_LEN(sizeof(int))}};
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-
-	if (fd >= 0) {
-		memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control.room);
-	}
-	for (;;) {
-		if (sendmsg(ch->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
-			return 0;
-		if (errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN)
-			return -ECONNRESET;
-		if (errno != EINTR)
-			return errno == ENOBUFS ? -ENOMEM : -errno;
-	}
-}
-
 /*
  * Other threads go on meanwhile: the lock is dropped; and so does the peer: what it sends is taken
  * in.
  */
 static int wait_event(struct accel_channel *ch, short events, int64_t deadline_ns)
 {
-	struct pollfd pfd = {.fd = ch->fd, .events = events};
+	struct pollfd pfd = {.fd = ch->wire.fd, .events = events};
 	int rc;
 
 	pthread_mutex_unlock(&ch->lock);
@@ -432,12 +364,24 @@ static void tell_gone(struct accel_channel *ch)
 			i++;
 			continue;
 		}
-		if (send_once(ch, &head, &slot->id, -1))
+		if (ch->wire.ops->send(&ch->wire, &head, &slot->id, -1))
 			return;
 		accel_id_table_remove(&ch->shared,
 				      slot); /* another may have moved here: look again */
 		ch->gone--;
 	}
+}
+
+/* The message was taken over: that it is not out yet at the deadline is no error. */
+static int flush_until(struct accel_channel *ch, int64_t deadline_ns)
+{
+	while (ch->wire.ops->flush(&ch->wire) == -EAGAIN) {
+		int rc = wait_event(ch, POLLIN | POLLOUT, deadline_ns);
+
+		if (rc)
+			return rc == -ETIMEDOUT ? 0 : rc;
+	}
+	return 0;
 }
 
 static int send_until(struct accel_channel *ch, const struct accel_message_head *head,
@@ -446,8 +390,10 @@ static int send_until(struct accel_channel *ch, const struct accel_message_head 
 	int64_t deadline_ns = deadline_of(timeout_ns);
 
 	for (;;) {
-		int rc = ch->error ? ch->error : send_once(ch, head, body, fd);
+		int rc = ch->error ? ch->error : ch->wire.ops->send(&ch->wire, head, body, fd);
 
+		if (!rc)
+			return timeout_ns ? flush_until(ch, deadline_ns) : 0;
 		if (rc == -ECONNRESET)
 			return drain(ch) ? ch->error
 					 : rc; /* what came before its end can still be taken */
@@ -477,6 +423,16 @@ int accel_channel_send(struct accel_channel *ch, uint32_t type, uint64_t tag, co
 	return rc;
 }
 
+int accel_channel_flush(struct accel_channel *ch)
+{
+	int rc;
+
+	pthread_mutex_lock(&ch->lock);
+	rc = ch->error ? ch->error : ch->wire.ops->flush(&ch->wire);
+	pthread_mutex_unlock(&ch->lock);
+	return rc;
+}
+
 static int share_new(struct accel_channel *ch, struct accel_region *region, int64_t timeout_ns)
 {
 	struct accel_message_region body = {
@@ -486,7 +442,7 @@ static int share_new(struct accel_channel *ch, struct accel_region *region, int6
 	struct accel_id_slot *slot;
 	int rc;
 
-	if (region->fd < 0)
+	if (region->fd < 0 || !ch->wire.ops->passes_fds)
 		return -EOPNOTSUPP;
 	tell_gone(ch);
 	if (ch->shared.count == ACCEL_CHANNEL_REGIONS_MAX)
@@ -565,7 +521,7 @@ int accel_channel_fd(struct accel_channel *ch)
 	int fd;
 
 	pthread_mutex_lock(&ch->lock);
-	fd = ch->error ? -1 : ch->fd;
+	fd = ch->error ? -1 : ch->wire.fd;
 	pthread_mutex_unlock(&ch->lock);
 	return fd;
 }
@@ -575,14 +531,18 @@ int accel_channel_peer(const struct accel_channel *ch)
 	return ch->peer;
 }
 
-/* Drop the references that are still on their way here. */
+/*
+ * Drop the references that are still on their way here. Bytes of TCP that nobody reads would turn into a
+ * reset, which may overtake the last words of this end.
+ */
 static void read_rest(struct accel_channel *ch)
 {
-	struct packet packet;
+	struct accel_packet packet;
 
-	shutdown(ch->fd, SHUT_RDWR);
+	ch->wire.ops->flush(&ch->wire);
+	shutdown(ch->wire.fd, SHUT_RDWR);
 	for (int i = 0; i < DRAIN_PACKETS_MAX; i++) {
-		int rc = packet_read(ch->fd, &packet);
+		int rc = ch->wire.ops->read(&ch->wire, &packet);
 
 		if (rc == -EAGAIN || rc == -ECONNRESET)
 			return;
@@ -609,7 +569,8 @@ void accel_channel_destroy(struct accel_channel *ch)
 		ch->first = message->next;
 		free(message);
 	}
-	close(ch->fd);
+	close(ch->wire.fd);
+	free(ch->wire.stream);
 	pthread_mutex_destroy(&ch->lock);
 	free(ch);
 }

@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* Copyright (c) 2026 The accel authors */
 /*
- * The control socket of a pair of ranks: one SEQPACKET connection over which descriptors and set-up
- * messages travel, never rows or signals of a round. Everything read from it is hostile until
- * checked.
+ * The control socket of a pair of ranks: one connection over which set-up messages travel, never rows
+ * or signals of a round. It is a Unix SEQPACKET socket, over which descriptors can travel too, or
+ * TCP. Everything read from it is hostile until checked.
  *
- * A message is struct accel_message_head and a body, in one packet, with at most one descriptor.
- * REGION and UNREGION are taken in when the socket is drained; other types wait in a short queue
- * until accel_channel_take() asks for them. Between ranks of one process (SO_PEERCRED says this
- * pid) a REGION carries the owner's struct accel_region itself, with a reference, instead of a
- * descriptor. So both ends must be made by connect() and accept() in the processes that use them.
+ * A message is struct accel_message_head and a body: over a Unix socket in one packet, with at most
+ * one descriptor. REGION and UNREGION, which only a Unix socket has, are taken in when the socket is
+ * drained; other types wait in a short queue until accel_channel_take() asks for them. Between ranks
+ * of one process (SO_PEERCRED says this pid) a REGION carries the owner's struct accel_region itself,
+ * with a reference, instead of a descriptor. So both ends must be made by connect() and accept() in
+ * the processes that use them.
+ *
+ * TCP tells at once that the peer's process ended, within 10 s that its host vanished, and counts a
+ * peer as gone that leaves full what it is sent for so long.
  *
  * Threads: every call takes the channel's lock; none waits for the peer but send and share, bounded
  * by their timeout, and these take in what the peer sends meanwhile. timeout_ns: > 0 for the whole
@@ -42,7 +46,7 @@ struct accel_message_head {
 	uint32_t magic;
 	uint32_t type; /* enum accel_message_type */
 	uint64_t tag;
-	uint32_t bytes;	   /* of the body, all that follows in the packet */
+	uint32_t bytes;	   /* of the body, all that follows */
 	uint32_t reserved; /* 0 */
 };
 
@@ -61,23 +65,26 @@ struct accel_message_region {
 struct accel_channel; /* opaque outside channel.c */
 
 /*
- * fd: a connected, non-blocking SEQPACKET socket whose hello was exchanged; taken over on success.
- * peer: its rank, for messages.
+ * fd: a connected, non-blocking socket of one of the two kinds whose hello was exchanged; taken over
+ * on success. peer: its rank, for messages. -EINVAL another kind; -ENOMEM; -errno.
  */
 int accel_channel_create(int fd, int peer, struct accel_channel **ch);
 void accel_channel_destroy(struct accel_channel *ch); /* NULL is fine */
 
 /*
  * Send one message. 0; -ETIMEDOUT the socket stayed full; -EAGAIN it is, timeout 0; -ECONNRESET the
- * peer is gone; -EMSGSIZE.
+ * peer is gone; -EMSGSIZE. Over TCP the end of a message may still be here when the time is up: later
+ * calls, drain and take included, go on with it before anything else.
  */
 int accel_channel_send(struct accel_channel *ch, uint32_t type, uint64_t tag, const void *body,
 		       size_t bytes, int64_t timeout_ns);
+/* 0 all that was sent is out; -EAGAIN not yet; -ECONNRESET; -EPROTO; -ENOMEM. Does not block. */
+int accel_channel_flush(struct accel_channel *ch);
 
 /*
  * Send the region's descriptor unless this peer has it already. Fast when it has (one lock, one
- * lookup). As send, and -EOPNOTSUPP the region has no descriptor; -ENOSPC the peer has
- * ACCEL_CHANNEL_REGIONS_MAX; -EINVAL it was unshared; -ENOMEM.
+ * lookup). As send, and -EOPNOTSUPP the region has no descriptor, or the channel passes none;
+ * -ENOSPC the peer has ACCEL_CHANNEL_REGIONS_MAX; -EINVAL it was unshared; -ENOMEM.
  */
 int accel_channel_share(struct accel_channel *ch, struct accel_region *region, int64_t timeout_ns);
 /*

@@ -21,7 +21,8 @@ struct exchange {
 	struct accel_channel *const *channel;
 	int world;
 	uint64_t unsent[ACCEL_RANKS_WORDS], missing[ACCEL_RANKS_WORDS];
-	int left; /* directions of peers that are not done */
+	uint64_t leaving[ACCEL_RANKS_WORDS]; /* sent, and the end of it is not out yet */
+	int left;			     /* directions of peers that are not done */
 };
 
 static int fail_peer(const struct exchange *x, int code, int peer, ssize_t bytes)
@@ -49,17 +50,24 @@ static int fail_peer(const struct exchange *x, int code, int peer, ssize_t bytes
 static int send_one(struct exchange *x, int peer)
 {
 	const struct accel_exchange *what = x->what;
-	int rc;
+	int rc = 0;
 
-	if (!accel_ranks_has(x->unsent, peer))
-		return 0;
-	rc = accel_channel_send(x->channel[peer], what->type, what->tag, what->mine, what->bytes,
-				0);
-	if (rc)
-		return rc == -EAGAIN ? 0 : fail_peer(x, rc, peer, -1);
-	accel_ranks_remove(x->unsent, peer);
-	x->left--;
-	return 0;
+	if (accel_ranks_has(x->unsent, peer)) {
+		rc = accel_channel_send(x->channel[peer], what->type, what->tag, what->mine,
+					what->bytes, 0);
+		if (!rc) {
+			accel_ranks_remove(x->unsent, peer);
+			accel_ranks_add(x->leaving, peer);
+		}
+	}
+	if (!rc && accel_ranks_has(x->leaving, peer)) {
+		rc = accel_channel_flush(x->channel[peer]);
+		if (!rc) {
+			accel_ranks_remove(x->leaving, peer);
+			x->left--;
+		}
+	}
+	return rc && rc != -EAGAIN ? fail_peer(x, rc, peer, -1) : 0;
 }
 
 static int take_one(struct exchange *x, int peer)
@@ -102,7 +110,7 @@ static int fail_missing(struct exchange *x, int64_t timeout_ns)
 	char ranks[160];
 
 	for (int i = 0; i < ACCEL_RANKS_WORDS; i++)
-		x->missing[i] |= x->unsent[i];
+		x->missing[i] |= x->unsent[i] | x->leaving[i];
 	where.rank = accel_ranks_first(x->missing);
 	return accel_fail(x->what->obj, -ETIMEDOUT, &where,
 			  "%s did not take part within %lld ms: all ranks must make this call",
@@ -124,7 +132,9 @@ static int exchange_all(struct exchange *x, struct pollfd *pfds, int64_t timeout
 		if (accel_deadline_passed(deadline_ns))
 			return fail_missing(x, timeout_ns);
 		for (int r = 0; r < x->world; r++) {
-			short events = accel_ranks_has(x->unsent, r)	? POLLIN | POLLOUT
+			bool sends = accel_ranks_has(x->unsent, r) ||
+				     accel_ranks_has(x->leaving, r);
+			short events = sends				? POLLIN | POLLOUT
 				       : accel_ranks_has(x->missing, r) ? POLLIN
 									: 0;
 
