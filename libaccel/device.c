@@ -151,17 +151,17 @@ static bool region_holds(const struct accel_region *region, const void *addr, ui
 	uint64_t start = (uint64_t)((uintptr_t)addr -
 				    (uintptr_t)region->addr); /* wraps when addr lies before */
 
-	return region->fd >= 0 && bytes <= region->bytes && start <= region->bytes - bytes;
+	return bytes <= region->bytes && start <= region->bytes - bytes;
 }
 
 struct accel_region *accel_device_region_find(struct accel_device *dev, const void *addr,
-					      uint64_t bytes)
+					      uint64_t bytes, bool shareable)
 {
 	struct accel_region *found = NULL;
 
 	pthread_mutex_lock(&dev->lock);
 	for (struct accel_buffer *buf = dev->buffers; buf && !found; buf = buf->next)
-		if (region_holds(buf->region, addr, bytes))
+		if (region_holds(buf->region, addr, bytes) && (buf->region->fd >= 0 || !shareable))
 			found = accel_region_get(buf->region);
 	pthread_mutex_unlock(&dev->lock);
 	return found;

@@ -65,11 +65,11 @@ int accel_device_region_create(struct accel_device *dev, uint64_t bytes,
 			       const struct accel_region_opts *opts, struct accel_region **region);
 
 /*
- * The region that holds [addr, addr + bytes) whole, with a reference for the caller, or NULL: no
- * buffer, or one that peers cannot map (fd -1). Takes the lock.
+ * The region of a buffer that holds [addr, addr + bytes) whole, with a reference for the caller, or
+ * NULL. shareable: one that peers can map, so no bare pointer (fd -1). Takes the lock.
  */
 struct accel_region *accel_device_region_find(struct accel_device *dev, const void *addr,
-					      uint64_t bytes);
+					      uint64_t bytes, bool shareable);
 
 void accel_device_watch(struct accel_device *dev, struct accel_region_watch *watch);
 void accel_device_unwatch(struct accel_device *dev, struct accel_region_watch *watch);

@@ -293,6 +293,8 @@ static inline bool accel_ep_overlap(struct accel_ep_span a, struct accel_ep_span
 	return a.begin < b.end && b.begin < a.end;
 }
 
+/* The region of the caller's buffer that holds the range, if peers can be sent to from there; or NULL. */
+struct accel_region *accel_ep_region_find(struct accel_ep *ep, const void *ptr, uint64_t bytes);
 /*
  * The caller's rows where they lie, or copied to stage (in the payload) and counted when peers
  * cannot reach them there.

@@ -78,7 +78,7 @@ static bool fits(struct accel_ep *ep, const struct accel_ep_lane *lane,
 		return bytes <= (uint64_t)(end - at);
 	if (rows <= ep->layout.output_rows)
 		return true;
-	region = accel_device_region_find(ep->group->dev, y->y, bytes);
+	region = accel_ep_region_find(ep, y->y, bytes);
 	accel_region_put(region);
 	return region != NULL;
 }

@@ -52,6 +52,15 @@ static bool is_inside(const struct accel_region *region, const uint8_t *ptr, uin
 	       (uint64_t)(ptr - region->addr) <= region->bytes - bytes;
 }
 
+/* A NIC reads whatever this process has mapped; a peer of this host only what it can map too. */
+struct accel_region *accel_ep_region_find(struct accel_ep *ep, const void *ptr, uint64_t bytes)
+{
+	bool by_nics_alone = ep->layout.remotes &&
+			     ep->layout.remotes + 1 == (uint32_t)ep->group->world;
+
+	return accel_device_region_find(ep->group->dev, ptr, bytes, !by_nics_alone);
+}
+
 void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_t stride,
 		    uint64_t row_bytes, uint8_t *stage, uint64_t stage_stride,
 		    struct accel_ep_place *place)
@@ -64,7 +73,7 @@ void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_
 	if (is_inside(ep->payload, ptr, bytes))
 		region = accel_region_get(ep->payload);
 	else
-		region = accel_device_region_find(ep->group->dev, ptr, bytes);
+		region = accel_ep_region_find(ep, ptr, bytes);
 	if (!region) {
 		for (uint64_t i = 0; i < rows; i++)
 			memcpy(stage + i * stage_stride, (const uint8_t *)ptr + i * stride,

@@ -112,19 +112,22 @@ TEST(device, region_find_takes_whole_ranges_only)
 	REQUIRE_EQ(accel_buffer_create(dev, 8192, NULL, &buf), 0);
 	REQUIRE_EQ(accel_buffer_import_ptr(dev, memory, sizeof(memory), &bare), 0);
 	addr = accel_buffer_addr(buf);
-	region = accel_device_region_find(dev, addr, 8192);
+	region = accel_device_region_find(dev, addr, 8192, true);
 	CHECK(region && region->addr == (uint8_t *)addr && region->refs == 2);
 	accel_region_put(region);
-	region = accel_device_region_find(dev, addr + 8191, 1);
+	region = accel_device_region_find(dev, addr + 8191, 1, true);
 	CHECK(region != NULL);
 	accel_region_put(region);
-	CHECK(!accel_device_region_find(dev, addr, 8193));
-	CHECK(!accel_device_region_find(dev, addr + 1, 8192));
-	CHECK(!accel_device_region_find(dev, addr - 1, 2));
-	CHECK(!accel_device_region_find(dev, addr + 8192, 1));
-	CHECK(!accel_device_region_find(dev, addr + 1, UINT64_MAX));
-	CHECK(!accel_device_region_find(dev, NULL, 1));
-	CHECK(!accel_device_region_find(dev, memory, 1)); /* peers cannot map it */
+	CHECK(!accel_device_region_find(dev, addr, 8193, true));
+	CHECK(!accel_device_region_find(dev, addr + 1, 8192, true));
+	CHECK(!accel_device_region_find(dev, addr - 1, 2, true));
+	CHECK(!accel_device_region_find(dev, addr + 8192, 1, true));
+	CHECK(!accel_device_region_find(dev, addr + 1, UINT64_MAX, true));
+	CHECK(!accel_device_region_find(dev, NULL, 1, true));
+	CHECK(!accel_device_region_find(dev, memory, 1, true)); /* peers cannot map it */
+	region = accel_device_region_find(dev, memory, 1, false);
+	CHECK(region && region->addr == (uint8_t *)memory);
+	accel_region_put(region);
 	accel_buffer_destroy(bare);
 	accel_buffer_destroy(buf);
 	accel_device_close(dev);
@@ -138,7 +141,7 @@ TEST(device, region_outlives_its_buffer_while_held)
 	struct accel_region *region;
 
 	REQUIRE_EQ(accel_buffer_create(dev, 4096, NULL, &buf), 0);
-	region = accel_device_region_find(dev, accel_buffer_addr(buf), 4096);
+	region = accel_device_region_find(dev, accel_buffer_addr(buf), 4096, true);
 	REQUIRE(region != NULL);
 	accel_buffer_destroy(buf);
 	region->addr[4095] = 1;
@@ -223,7 +226,7 @@ static void *make_and_destroy(void *arg)
 	for (int i = 0; i < 50; i++) {
 		if (accel_buffer_create(arg, 4096, NULL, &buf))
 			return NULL;
-		region = accel_device_region_find(arg, accel_buffer_addr(buf), 4096);
+		region = accel_device_region_find(arg, accel_buffer_addr(buf), 4096, true);
 		accel_buffer_destroy(buf);
 		if (!region)
 			return NULL;

@@ -134,8 +134,8 @@ int accel_buffer_create(struct accel_device *dev, uint64_t size_bytes,
  *
  * A dma-buf needs no seal. One that accel.ko exported, in this process or another, is shared with
  * peers as it is: with the right to write if @fd has that. One of another exporter is mapped here
- * alone, since nobody can vouch for its pages: peers get its rows staged. Where a device uses it
- * meanwhile, DMA_BUF_IOCTL_SYNC is the caller's.
+ * alone, since nobody can vouch for its pages: its rows are staged as a bare pointer's are. Where a
+ * device uses it meanwhile, DMA_BUF_IOCTL_SYNC is the caller's.
  * Return: 0; -EINVAL; -EOVERFLOW the range exceeds the file; -EOPNOTSUPP neither a sealable memfd
  * nor a dma-buf that the CPU can map; -ENOMEM; -ENOSPC no room for the pages that the file lacks.
  */
@@ -143,8 +143,9 @@ int accel_buffer_import_fd(struct accel_device *dev, int fd, uint64_t offset, ui
 			   struct accel_buffer **buf);
 
 /**
- * accel_buffer_import_ptr - name a range of the caller's memory No other process can map a bare
- * pointer: rows in it are staged (copied once and counted in bytes_staged).
+ * accel_buffer_import_ptr - name a range of the caller's memory
+ * No other process can map a bare pointer: where a rank of this host is among the peers, rows in it are
+ * staged (copied once and counted in bytes_staged). NICs read them where they lie.
  * Return: 0; -EINVAL NULL or size 0; -EOVERFLOW; -ENOMEM.
  */
 int accel_buffer_import_ptr(struct accel_device *dev, void *ptr, uint64_t size_bytes,
