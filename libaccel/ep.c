@@ -49,10 +49,12 @@ static int take_regions(struct accel_ep *ep)
 	opts.what = "ep payload";
 	if (!rc)
 		rc = accel_device_region_create(dev, l->payload_bytes, &opts, &ep->payload);
-	opts.private_memory = true;
+	/* What no NIC writes needs no descriptor, by which its pages could be registered. */
+	opts.private_memory = !l->remotes;
 	opts.what = "ep landed rows";
 	if (!rc && l->landed_bytes)
 		rc = accel_device_region_create(dev, l->landed_bytes, &opts, &ep->landed);
+	opts.private_memory = true;
 	opts.what = "ep lists";
 	if (!rc)
 		rc = accel_region_create(NULL, 0, l->private_bytes, &opts, &ep->private_memory);
@@ -66,6 +68,15 @@ static const struct accel_transport_ops *const links[ACCEL_LINKS] = {
 static bool is_remote(const struct accel_group *group, int rank)
 {
 	return group->link[rank] != ACCEL_LINK_SELF && links[group->link[rank]]->lands;
+}
+
+static uint32_t count_remotes(const struct accel_group *group)
+{
+	uint32_t remotes = 0;
+
+	for (int p = 0; p < group->world; p++)
+		remotes += is_remote(group, p);
+	return remotes;
 }
 
 static void number_remotes(struct accel_ep *ep)
@@ -138,6 +149,8 @@ static void close_link(struct accel_ep *ep, struct accel_transport *transport)
 	if (!transport)
 		return;
 	if (!accel_object_is_inherited(&ep->obj)) {
+		if (transport->ops->lands)
+			transport->ops->dereg(transport, ep->landed);
 		transport->ops->dereg(transport, ep->payload);
 		transport->ops->dereg(transport, ep->window);
 	}
@@ -182,6 +195,7 @@ static int prepare(struct accel_ep *ep, uint32_t hidden, uint32_t topk, uint32_t
 		return rc;
 	if (ep->local.timeout_ns <= 0)
 		ep->local.timeout_ns = ep->group->timeout_ns;
+	ep->local.remotes = count_remotes(ep->group);
 	do
 		if (getrandom(&ep->incarnation, sizeof(ep->incarnation), 0) !=
 		    sizeof(ep->incarnation))
@@ -189,7 +203,7 @@ static int prepare(struct accel_ep *ep, uint32_t hidden, uint32_t topk, uint32_t
 	while (ep->incarnation < ACCEL_INCARNATION_MIN);
 	ep->incarnation &= ~(uint64_t)ACCEL_ADMITS_LEFT;
 	return accel_ep_layout_init(&ep->layout, ep->group->rank, ep->group->world, &ep->shape,
-				    ep->local.output_rows, tables);
+				    &ep->local, tables);
 }
 
 int accel_ep_create(struct accel_group *group, uint32_t hidden, uint32_t topk, uint32_t experts,
@@ -244,11 +258,13 @@ static void sizes_from_layout(const struct accel_ep_layout *l, struct accel_ep_s
 	sizes->recv_bytes = l->recv_bytes;
 	sizes->quantised_bytes = l->rows_bytes;
 	sizes->output_bytes = l->output_bytes;
+	sizes->returned_bytes = l->returned_bytes;
 	sizes->total_bytes = accel_page_round_up(l->window_bytes) +
 			     accel_page_round_up(l->payload_bytes) +
 			     accel_page_round_up(l->landed_bytes) +
 			     accel_page_round_up(l->private_bytes);
-	sizes->meta_bytes = sizes->total_bytes - l->recv_bytes - l->rows_bytes - l->output_bytes;
+	sizes->meta_bytes = sizes->total_bytes - l->recv_bytes - l->rows_bytes - l->output_bytes -
+			    l->returned_bytes;
 }
 
 int accel_ep_size_get(int rank, int world, uint32_t hidden, uint32_t topk, uint32_t experts,
@@ -270,7 +286,7 @@ int accel_ep_size_get(int rank, int world, uint32_t hidden, uint32_t topk, uint3
 		return rc;
 	if (rank < 0 || rank >= world)
 		return FAIL(-EINVAL, "rank is %d, not within 0..%d", rank, world - 1);
-	rc = accel_ep_layout_init(&layout, rank, world, &shape, local.output_rows, tables);
+	rc = accel_ep_layout_init(&layout, rank, world, &shape, &local, tables);
 	if (rc)
 		return rc;
 	sizes_from_layout(&layout, &sizes);

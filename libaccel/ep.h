@@ -4,7 +4,7 @@
  * The insides of an EP context. One rank's memory, taken at create and laid out by ep_layout.c:
  *     window   peers map it read-only; always a memfd: the board, and per lane records, entry map
  *     payload  peers map it read-only; of the group's device: per lane quantised or staged rows,
- *              expert output
+ *              expert output, and the parts that are made of it for peers that land
  *     landed   of the group's device; no process but this one maps it: per lane landed rows and
  *              returned results
  *     What remote peers write into window and landed is laid out by ep_slice.h.
@@ -47,6 +47,7 @@ struct accel_ep_shape {
 /* Local choices, after defaults. */
 struct accel_ep_local {
 	uint32_t on_timeout, spin_us, huge, output_rows;
+	uint32_t remotes; /* peers whose transport lands: of the group, or of the size query */
 	int64_t timeout_ns;
 };
 
@@ -65,6 +66,7 @@ struct accel_ep_layout {
 	uint64_t terms_max;    /* of its own combine: sends_max, or tokens_max x K */
 	uint64_t entries_max;  /* that it can receive: rows_max x K */
 	uint64_t output_rows;  /* of the lane's own y */
+	uint64_t landed_rows, returned_rows, parts_rows; /* ep_slice.h, of all slices of a lane */
 
 	uint64_t window_lane, window_lane_bytes, window_bytes; /* the board comes first */
 	uint64_t records, map;
@@ -84,7 +86,8 @@ struct accel_ep_layout {
 	uint64_t expert_offset, expert_row, expert_k, expert_weight, expand_offset, expand_count;
 	uint64_t part_offset, term_offset, term_row, term_weight, incomplete;
 
-	uint64_t recv_bytes, rows_bytes, output_bytes; /* all lanes, for the size query */
+	/* all lanes, for the size query */
+	uint64_t recv_bytes, rows_bytes, output_bytes, returned_bytes;
 };
 
 enum accel_lane_phase {
@@ -133,7 +136,6 @@ struct accel_ep_lane {
 	uint32_t *map;	  /* in the window: y row of each received entry, row-major */
 	uint8_t *rows;	  /* in the payload: quantised or staged */
 	uint16_t *output; /* in the payload */
-	uint8_t *landed;  /* rows, or NULL */
 
 	float *weights;			     /* [T,K] EXPERT only */
 	uint32_t *send_count, *send_entries; /* [R] rows and entries of this rank's there */
@@ -191,7 +193,7 @@ struct accel_ep {
 	struct accel_ep_layout layout;
 	int32_t *expert_rank, *expert_slot; /* [E] */
 	struct accel_region *window, *payload, *private_memory;
-	struct accel_region *landed; /* NULL: rows are received in place */
+	struct accel_region *landed; /* NULL: rows are received in place, and no NIC lands any */
 	struct accel_transport
 		*transport[ACCEL_LINKS]; /* those that the group's pairs use, or NULL */
 	struct accel_ep_peer *peers;	 /* [R] */
@@ -220,7 +222,7 @@ int accel_ep_compare(int rank, const struct accel_ep_shape *mine, const int32_t 
 
 /* ep_layout.c */
 int accel_ep_layout_init(struct accel_ep_layout *layout, int rank, int world,
-			 const struct accel_ep_shape *shape, uint32_t output_rows,
+			 const struct accel_ep_shape *shape, const struct accel_ep_local *local,
 			 const int32_t *expert_rank);
 void accel_ep_lane_init(struct accel_ep *ep, uint32_t lane);
 /* shm.c: what the board takes at the window's start */

@@ -341,6 +341,11 @@ static void close_round(struct accel_ep *ep, uint32_t index)
 	lane->phase = ACCEL_LANE_IDLE;
 }
 
+static bool overlaps_region(struct accel_ep_span span, const struct accel_region *region)
+{
+	return region && accel_ep_overlap(span, accel_ep_span(region->addr, 1, 0, region->bytes));
+}
+
 /* What combine_end is given, as far as that can be told before y is known (its span is empty then). */
 static int check_end(struct accel_ep *ep, uint32_t index, const void *out, uint64_t *stride,
 		     const struct accel_ep_combined *combined)
@@ -361,11 +366,11 @@ static int check_end(struct accel_ep *ep, uint32_t index, const void *out, uint6
 		return fail(
 			ep, index, -EINVAL,
 			"accel_ep_combine_end: out overlaps x, its scales or y, which peers may be reading");
-	if (accel_ep_overlap(span, accel_ep_span(ep->window->addr, 1, 0, ep->window->bytes)) ||
-	    accel_ep_overlap(span, accel_ep_span(ep->payload->addr, 1, 0, ep->payload->bytes)))
-		return fail(
-			ep, index, -EINVAL,
-			"accel_ep_combine_end: out lies in the context's own memory, which peers may be reading");
+	if (overlaps_region(span, ep->window) || overlaps_region(span, ep->payload) ||
+	    overlaps_region(span, ep->landed))
+		return fail(ep, index, -EINVAL,
+			    "accel_ep_combine_end: out lies in the context's own memory, which "
+			    "peers may be reading or writing");
 	if (combined && !combined->size)
 		return fail(ep, index, -EINVAL, "accel_ep_combine_end: combined->size is 0");
 	return 0;

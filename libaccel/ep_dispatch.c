@@ -6,7 +6,7 @@
  * signals are waited for, landed rows copied once, and the lists built in source order, so that
  * they are the same on every run.
  */
-#include "ep.h"
+#include "ep_slice.h"
 #include "order.h"
 
 #include <errno.h>
@@ -366,7 +366,8 @@ static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 static uint8_t *landing(const struct accel_ep *ep, const struct accel_ep_lane *lane, int peer,
 			uint32_t slot)
 {
-	return lane->landed + ((uint64_t)peer * ep->shape.tokens_max + slot) * ep->layout.row_bytes;
+	return accel_ep_landed(ep, (uint32_t)(lane - ep->lane), peer) +
+	       (uint64_t)slot * ep->layout.row_bytes;
 }
 
 /*

@@ -6,8 +6,10 @@
  *
  * Records (struct accel_ep_record) of one destination are contiguous, in slot order; each destination
  * has room for tokens_max of them, so that one pass over the tokens writes them all.
+ *
+ * What NICs write and send from (ep_slice.h) comes on top of that, and only where a peer's link lands.
  */
-#include "ep.h"
+#include "ep_slice.h"
 
 #include <errno.h>
 #include <string.h>
@@ -62,16 +64,35 @@ static void lay_window(struct accel_ep_layout *l, const struct accel_ep_shape *s
 	l->window_lane_bytes = lane_end(c);
 }
 
+/* Behind the lanes of the window, whose end the cursor is at. */
+static void lay_boxes(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
+{
+	struct cursor box = {0};
+	uint64_t boxes = (uint64_t)s->lanes * l->remotes;
+
+	take(&box, 1, sizeof(struct accel_inbox));
+	take(&box, s->tokens_max, l->record_bytes);
+	l->inbox_bytes = take(&box, 0, 1);
+	l->inboxes = take(c, boxes, l->inbox_bytes);
+	l->inboxes_bytes = boxes * l->inbox_bytes;
+	l->outboxes = take(c, boxes, sizeof(struct accel_inbox));
+	l->window_bytes = lane_end(c);
+}
+
 static void lay_payload(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
 {
+	uint64_t result_bytes = 2 * (uint64_t)s->hidden;
+
 	l->rows = take(c, s->tokens_max, l->row_bytes);
-	l->output = take(c, l->output_rows, 2 * (uint64_t)s->hidden);
+	l->output = take(c, l->output_rows, result_bytes);
+	l->parts = take(c, l->parts_rows, result_bytes);
 	l->payload_lane_bytes = lane_end(c);
 }
 
 static void lay_landed(struct accel_ep_layout *l, const struct accel_ep_shape *s, struct cursor *c)
 {
-	take(c, s->receive == ACCEL_RECEIVE_LANDED ? l->rows_max : 0, l->row_bytes);
+	take(c, l->landed_rows, l->row_bytes);
+	l->returned = take(c, l->returned_rows, 2 * (uint64_t)s->hidden);
 	l->landed_lane_bytes = lane_end(c);
 }
 
@@ -127,24 +148,48 @@ static void lay_tables(struct accel_ep_layout *l, const struct accel_ep_shape *s
 	l->private_tables_bytes = lane_end(c);
 }
 
+/* How many of everything a lane has room for. */
+static void count_rows(struct accel_ep_layout *l, const struct accel_ep_shape *s, uint32_t world,
+		       const struct accel_ep_local *local)
+{
+	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT;
+	uint64_t results_max;
+
+	l->remotes = local->remotes;
+	l->rows_max = (uint64_t)world * s->tokens_max;
+	l->sends_max = (uint64_t)s->tokens_max * min_u32(s->topk, world);
+	l->terms_max = by_expert ? (uint64_t)s->tokens_max * s->topk : l->sends_max;
+	l->entries_max = l->rows_max * s->topk;
+	results_max = l->rows_max * (by_expert ? min_u32(s->topk, l->experts_local) : 1);
+	l->output_rows = local->output_rows ? local->output_rows : results_max;
+	l->landed_rows = s->receive == ACCEL_RECEIVE_LANDED ? l->rows_max
+							    : (uint64_t)l->remotes * s->tokens_max;
+	l->parts_rows = by_expert ? (uint64_t)l->remotes * s->tokens_max : 0;
+	l->returned_rows = l->remotes ? l->sends_max : 0;
+}
+
+static void sum_sizes(struct accel_ep_layout *l, const struct accel_ep_shape *s)
+{
+	uint64_t result_bytes = 2 * (uint64_t)s->hidden;
+
+	l->recv_bytes = s->lanes * l->landed_rows * l->row_bytes;
+	l->returned_bytes = s->lanes * l->returned_rows * result_bytes;
+	l->rows_bytes = (uint64_t)s->lanes * s->tokens_max * l->row_bytes;
+	l->output_bytes = s->lanes * (l->output_rows + l->parts_rows) * result_bytes;
+}
+
 int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
-			 const struct accel_ep_shape *s, uint32_t output_rows,
+			 const struct accel_ep_shape *s, const struct accel_ep_local *local,
 			 const int32_t *expert_rank)
 {
 	struct cursor window = {0}, payload = {0}, landed = {0}, private = {0}, tables = {0};
-	bool by_expert = s->combine_input == ACCEL_COMBINE_EXPERT, overflow;
+	bool overflow;
 
 	memset(l, 0, sizeof(*l));
 	for (uint32_t e = 0; e < s->experts; e++)
 		l->experts_local += expert_rank[e] == rank;
 	lay_rows(l, s);
-	l->rows_max = (uint64_t)world * s->tokens_max;
-	l->sends_max = (uint64_t)s->tokens_max * min_u32(s->topk, (uint32_t)world);
-	l->terms_max = by_expert ? (uint64_t)s->tokens_max * s->topk : l->sends_max;
-	l->entries_max = l->rows_max * s->topk;
-	l->output_rows = output_rows ? output_rows
-				     : l->rows_max *
-					       (by_expert ? min_u32(s->topk, l->experts_local) : 1);
+	count_rows(l, s, (uint32_t)world, local);
 	lay_window(l, s, &window);
 	lay_payload(l, s, &payload);
 	lay_landed(l, s, &landed);
@@ -152,10 +197,11 @@ int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
 	lay_tables(l, s, (uint32_t)world, &tables);
 
 	l->window_lane = accel_board_bytes(world, s->lanes);
-	overflow = window.overflow || payload.overflow || landed.overflow || private.overflow ||
-		   tables.overflow;
-	overflow |= __builtin_mul_overflow(l->window_lane_bytes, s->lanes, &l->window_bytes);
-	overflow |= __builtin_add_overflow(l->window_bytes, l->window_lane, &l->window_bytes);
+	overflow = __builtin_mul_overflow(l->window_lane_bytes, s->lanes, &window.at);
+	overflow |= __builtin_add_overflow(window.at, l->window_lane, &window.at);
+	lay_boxes(l, s, &window);
+	overflow |= window.overflow || payload.overflow || landed.overflow || private.overflow ||
+		    tables.overflow;
 	overflow |= __builtin_mul_overflow(l->payload_lane_bytes, s->lanes, &l->payload_bytes);
 	overflow |= __builtin_mul_overflow(l->landed_lane_bytes, s->lanes, &l->landed_bytes);
 	overflow |= __builtin_mul_overflow(l->private_lane_bytes, s->lanes, &l->private_bytes);
@@ -166,10 +212,7 @@ int accel_ep_layout_init(struct accel_ep_layout *l, int rank, int world,
 			-EOVERFLOW,
 			"%d ranks of %u tokens, %u experts each, do not fit in 32-bit row numbers",
 			world, s->tokens_max, s->topk);
-	l->recv_bytes = s->receive == ACCEL_RECEIVE_LANDED ? s->lanes * l->rows_max * l->row_bytes
-							   : 0;
-	l->rows_bytes = (uint64_t)s->lanes * s->tokens_max * l->row_bytes;
-	l->output_bytes = s->lanes * l->output_rows * 2 * s->hidden;
+	sum_sizes(l, s);
 	return 0;
 }
 
@@ -225,7 +268,6 @@ void accel_ep_lane_init(struct accel_ep *ep, uint32_t index)
 		     ep->private_memory->addr + l->private_tables_bytes +
 			     index * l->private_lane_bytes,
 		     l);
-	lane->landed = ep->landed ? ep->landed->addr + index * l->landed_lane_bytes : NULL;
 	lane->peer = ep->arrivals + (size_t)index * (size_t)ep->group->world;
 	lane->recv = (struct accel_ep_recv){
 		.size = sizeof(lane->recv),
@@ -242,6 +284,7 @@ void accel_ep_lane_init(struct accel_ep *ep, uint32_t index)
 		.expert_row = lane->expert_row,
 		.expert_k = lane->expert_k,
 		.expert_weight = lane->expert_weight,
-		.window = lane->landed,
+		.window = ep->shape.receive == ACCEL_RECEIVE_LANDED ? accel_ep_landed(ep, index, 0)
+								    : NULL,
 	};
 }

@@ -163,6 +163,7 @@ int accel_ep_params(int world, uint32_t hidden, uint32_t topk, uint32_t experts,
 		.spin_us = opts.spin_us,
 		.huge = opts.huge,
 		.output_rows = opts.output_rows,
+		.remotes = opts.remote_ranks,
 		.timeout_ns = opts.timeout_ns,
 	};
 	rc = check_shape(shape, local);

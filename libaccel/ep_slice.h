@@ -79,6 +79,15 @@ static inline uint8_t *accel_ep_landed(const struct accel_ep *ep, uint32_t lane,
 	       slice * ep->shape.tokens_max * l->row_bytes;
 }
 
+/* Row 0 of the parts that go to a peer: in an EXPERT context. */
+static inline uint8_t *accel_ep_parts(const struct accel_ep *ep, uint32_t lane, uint32_t remote)
+{
+	const struct accel_ep_layout *l = &ep->layout;
+
+	return ep->payload->addr + lane * l->payload_lane_bytes + l->parts +
+	       (uint64_t)remote * ep->shape.tokens_max * 2 * ep->shape.hidden;
+}
+
 /* Row 0 of the lane's returned rows. */
 static inline uint8_t *accel_ep_returned(const struct accel_ep *ep, uint32_t lane)
 {
