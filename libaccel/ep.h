@@ -113,9 +113,11 @@ struct accel_ep_arrival {
 	const uint8_t *rows, *scales; /* of its token 0 */
 	uint64_t stride, scale_stride;
 	uint64_t tokens;	/* rows that lie inside its regions */
+	bool by_slot;		/* rows and scales lie here, those of slot i at i * stride */
+	bool parts;		/* results are parts, one a row sent there */
 	const uint8_t *results; /* its y, row 0 */
 	uint64_t results_stride, results_rows;
-	uint64_t results_base;
+	uint64_t results_base; /* of one that lands from dispatch_begin on: what it was told */
 	const uint32_t *results_map;
 	struct accel_region *held[ACCEL_LENT_COUNT]; /* references while the round is open */
 };
@@ -145,8 +147,12 @@ struct accel_ep_lane {
 	 */
 	uint32_t *owner_offset, *owner;
 	uint64_t *owner_choices;
-	uint64_t *token_choices;   /* [R] of the token that is being laid out, else 0 */
-	uint32_t *slot, *entry;	   /* [R] that combine has come to */
+	uint64_t *token_choices; /* [R] of the token that is being laid out, else 0 */
+	/*
+	 * [R] that the sum of combine has come to; before that entry[p] is where the map has those of
+	 * the rows that came from rank p
+	 */
+	uint32_t *slot, *entry;
 	struct accel_ep_recv recv; /* points into the lists below */
 	const void **row;
 	const float **scale;
@@ -238,15 +244,13 @@ int accel_ep_gather(struct accel_ep *ep, uint32_t lane, enum accel_way way, int6
  * waiting for it any longer (said); else 0
  */
 int accel_ep_stale(struct accel_ep *ep, uint32_t lane, enum accel_way way);
-/* To one peer, by the way it is reached; that this lane's results of the round were read, to all. */
-static inline void accel_ep_send(struct accel_ep *ep, int peer, uint32_t lane, enum accel_way way,
-				 const struct accel_signal *signal)
+/* Does what the rank sends arrive in the slices of ep_slice.h? */
+static inline bool accel_ep_lands(const struct accel_ep *ep, int rank)
 {
-	struct accel_transport *t = ep->peers[peer].transport;
-
-	t->ops->send(t, peer, lane, way, (uint32_t)ep->lane[lane].round, signal);
+	return ep->peers[rank].remote >= 0;
 }
 
+/* That this lane's results of the round were read, to all. */
 static inline void accel_ep_done(struct accel_ep *ep, uint32_t lane)
 {
 	for (int link = 0; link < ACCEL_LINKS; link++) {
@@ -307,10 +311,19 @@ void accel_ep_place(struct accel_ep *ep, const void *ptr, uint64_t rows, uint64_
 void accel_ep_lend(struct accel_ep_lane *lane, enum accel_lent what,
 		   struct accel_region *region); /* takes the reference over */
 /*
- * Every unmasked peer may use the region from now on. 0, or said: -ETIMEDOUT, -ENOSPC, -ENOMEM,
- * -ECANCELED. A dead peer is end's business.
+ * Every unmasked peer may use the region from now on; of those that land only if it is sent to them
+ * from there. 0, or said: -ETIMEDOUT, -ENOSPC, -ENOMEM, -ECANCELED, -EOPNOTSUPP, -EIO. A dead peer is
+ * end's business.
  */
-int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region);
+int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region, bool is_sent);
+/*
+ * Tell every unmasked rank what fill() makes of the signal for it: first those that a store tells,
+ * then those that a NIC moves rows to, from the next rank on, so that not all begin with one.
+ */
+typedef void accel_ep_fill_fn(struct accel_ep *ep, uint32_t lane, int rank,
+			      struct accel_signal *signal);
+void accel_ep_tell(struct accel_ep *ep, uint32_t lane, enum accel_way way,
+		   const struct accel_signal *signal, accel_ep_fill_fn *fill);
 /*
  * How many rows of row_bytes lie in a peer's region from offset on: 0 with the reference in *held;
  * -EPROTO; -ENOMEM it cannot be mapped here; -ECONNRESET, -ESHUTDOWN the peer and it are gone.

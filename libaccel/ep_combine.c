@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * Combine. The expert side lends its results y and says where they are; the token side waits for
- * every rank it sent rows to, and sums them where they lie, parts in rank order, entries in order
- * of k (accel_ep.h has the definition, kernels' combine the sum).
+ * Combine. The expert side lends its results y and says where they are, or has them moved to a peer
+ * that lands: one part a row, which the caller (RANK) or this file (EXPERT) has made of them. The token
+ * side waits for every rank it sent rows to, and sums them where they lie, parts in rank order, entries
+ * in order of k (accel_ep.h has the definition, kernels' combine the sum).
  */
-#include "ep.h"
+#include "ep_slice.h"
 #include "order.h"
 
 #include <errno.h>
@@ -87,49 +88,86 @@ static bool fits(struct accel_ep *ep, const struct accel_ep_lane *lane,
 static void write_map(struct accel_ep *ep, struct accel_ep_lane *lane)
 {
 	const uint32_t *first = lane->expanded ? lane->expand_offset : lane->expert_offset;
-	uint32_t *at = lane->expand_count, *map = lane->map;
+	uint32_t *at = lane->expand_count, *map = lane->map, n = 0;
 
 	memcpy(at, first, ep->layout.experts_local * sizeof(*at));
-	for (uint32_t n = 0; n < lane->recv.rows; n++) {
-		const int32_t *ids = lane->topk_idx + (uint64_t)n * ep->shape.topk;
+	for (int p = 0; p < ep->group->world; p++) {
+		lane->entry[p] = (uint32_t)(map - lane->map);
+		for (; n < lane->rank_offset[p + 1]; n++) {
+			const int32_t *ids = lane->topk_idx + (uint64_t)n * ep->shape.topk;
 
-		for (uint64_t choices = lane->choices[n]; choices;)
-			*map++ = at[ids[accel_ep_choice_next(&choices)]]++;
+			for (uint64_t choices = lane->choices[n]; choices;)
+				*map++ = at[ids[accel_ep_choice_next(&choices)]]++;
+		}
 	}
 }
 
-static uint32_t entries_of_rows(const struct accel_ep_lane *lane, uint32_t begin, uint32_t end)
+/*
+ * What goes to a peer that lands in an EXPERT context: of each of its rows the part, made of y, which
+ * signal describes, into this rank's slice, which it then describes. The lane's lists of terms are free
+ * until combine_end, and have room: the peer sent tokens_max rows at most, each with an entry a k.
+ */
+static void make_parts(struct accel_ep *ep, uint32_t index, int peer, struct accel_signal *signal)
 {
-	uint32_t count = 0;
+	struct accel_ep_lane *lane = &ep->lane[index];
+	const uint32_t *map = lane->map + lane->entry[peer];
+	uint8_t *parts = accel_ep_parts(ep, index, (uint32_t)ep->peers[peer].remote);
+	struct k_combine combine = {
+		.tokens = signal->count,
+		.hidden = ep->shape.hidden,
+		.part_offset = lane->part_offset,
+		.term_offset = lane->term_offset,
+		.row = lane->term_row,
+		.weight = lane->term_weight,
+		.out = parts,
+		.out_stride = 2 * (size_t)ep->shape.hidden,
+	};
+	uint32_t terms = 0;
 
-	for (uint32_t n = begin; n < end; n++)
-		count += (uint32_t)__builtin_popcountll(lane->choices[n]);
-	return count;
+	for (uint32_t i = 0; i < signal->count; i++) {
+		uint32_t n = lane->rank_offset[peer] + i;
+		const float *weights = lane->topk_weights + (uint64_t)n * ep->shape.topk;
+
+		lane->part_offset[i] = i;
+		lane->term_offset[i] = terms;
+		for (uint64_t choices = lane->choices[n]; choices; terms++) {
+			lane->term_row[terms] = lane->self_results +
+						*map++ * (uint64_t)signal->stride;
+			lane->term_weight[terms] = weights[accel_ep_choice_next(&choices)];
+		}
+	}
+	lane->part_offset[signal->count] = signal->count;
+	lane->term_offset[signal->count] = terms;
+	if (signal->count)
+		ep->group->dev->kernels->combine(&combine, 0, 1);
+	signal->region = ep->payload->id;
+	signal->offset = (uint64_t)(parts - ep->payload->addr);
+	signal->stride = 2 * ep->shape.hidden;
+	signal->base = 0;
+}
+
+static void fill(struct accel_ep *ep, uint32_t index, int rank, struct accel_signal *signal)
+{
+	struct accel_ep_lane *lane = &ep->lane[index];
+	const uint32_t *map = lane->map;
+
+	signal->base = lane->rank_offset[rank];
+	signal->count = lane->rank_offset[rank + 1] - signal->base;
+	if (is_by_expert(ep)) {
+		map += lane->entry[rank];
+		if (accel_ep_lands(ep, rank))
+			make_parts(ep, index, rank, signal);
+	}
+	signal->meta = (uint64_t)((const uint8_t *)map - ep->window->addr);
 }
 
 static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_ep_place *y)
 {
-	struct accel_ep_lane *lane = &ep->lane[index];
-	uint64_t map_at = (uint64_t)((uint8_t *)lane->map - ep->window->addr);
-	struct accel_signal signal = {
+	const struct accel_signal signal = {
 		.region = y->region->id, .offset = y->offset, .stride = (uint32_t)y->stride};
 
-	lane->self_results = y->addr;
-	for (int p = 0; p < ep->group->world; p++) {
-		uint32_t begin = lane->rank_offset[p], end = lane->rank_offset[p + 1];
-
-		signal.count = end - begin;
-		signal.base = begin;
-		signal.meta = map_at;
-		if (is_by_expert(ep))
-			map_at += sizeof(*lane->map) * (uint64_t)entries_of_rows(lane, begin, end);
-		if (accel_ep_is_masked(ep, p))
-			continue;
-		if (p == ep->group->rank)
-			lane->self[ACCEL_WAY_COMBINE] = signal;
-		else
-			accel_ep_send(ep, p, index, ACCEL_WAY_COMBINE, &signal);
-	}
+	ep->lane[index].self_results = y->addr;
+	accel_ep_tell(ep, index, ACCEL_WAY_COMBINE, &signal, fill);
 }
 
 int accel_ep_combine_begin(struct accel_ep *ep, uint32_t index, const struct accel_ep_result *user)
@@ -155,7 +193,7 @@ int accel_ep_combine_begin(struct accel_ep *ep, uint32_t index, const struct acc
 	accel_ep_place(ep, result.y, result_rows(ep, lane), result.y_stride_bytes,
 		       2 * ep->shape.hidden, (uint8_t *)lane->output, 2 * ep->shape.hidden, &y);
 	accel_ep_lend(lane, ACCEL_LENT_Y, y.region);
-	rc = accel_ep_reg(ep, index, y.region);
+	rc = accel_ep_reg(ep, index, y.region, !is_by_expert(ep));
 	if (rc)
 		return rc;
 	if (is_by_expert(ep))
@@ -170,6 +208,16 @@ int accel_ep_combine_begin(struct accel_ep *ep, uint32_t index, const struct acc
 
 /* ---- the token side ---- */
 
+/* A NIC has brought the peer's parts, to where this rank told it to with its rows. */
+static int arrived_landed(struct accel_ep *ep, struct accel_ep_lane *lane,
+			  struct accel_ep_arrival *a)
+{
+	a->results = accel_ep_returned(ep, (uint32_t)(lane - ep->lane));
+	a->results_stride = 2 * (uint64_t)ep->shape.hidden;
+	a->parts = true;
+	return 0;
+}
+
 static int arrived(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 		   const struct accel_signal *s)
 {
@@ -182,6 +230,8 @@ static int arrived(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 
 	if (s->count != lane->send_count[peer])
 		return -EPROTO;
+	if (accel_ep_lands(ep, peer))
+		return arrived_landed(ep, lane, a);
 	a->results_stride = s->stride;
 	a->results_base = s->base;
 	if (!s->count)
@@ -234,13 +284,14 @@ static bool add_part(struct sum *sum, uint32_t token, uint32_t i)
 	const float *weights = lane->weights + (uint64_t)token * sum->ep->shape.topk;
 	bool here = !accel_ep_mask_begun(sum->ep, (int)d) && a->arrived[ACCEL_WAY_COMBINE];
 
-	if (!is_by_expert(sum->ep)) {
+	if (is_by_expert(sum->ep))
+		lane->term_offset[sum->parts] = sum->terms;
+	if (!is_by_expert(sum->ep) || a->parts) {
 		if (here)
 			add_term(sum, a, a->results_base + slot, 1.0f);
 		sum->parts += here;
 		return here;
 	}
-	lane->term_offset[sum->parts] = sum->terms;
 	for (uint64_t choices = lane->owner_choices[i]; choices;) {
 		uint32_t k = accel_ep_choice_next(&choices), entry = lane->entry[d]++;
 

@@ -3,8 +3,8 @@
 /*
  * Dispatch. At the source: token order gives slots, records are written per destination, rows are
  * quantised once if asked, and each peer gets one signal that counts its rows. At the destination:
- * signals are waited for, landed rows copied once, and the lists built in source order, so that
- * they are the same on every run.
+ * signals are waited for, landed rows copied once where no NIC has brought them, and the lists built
+ * in source order, so that they are the same on every run.
  */
 #include "ep_slice.h"
 #include "order.h"
@@ -250,11 +250,35 @@ static void prepare_rows(struct accel_ep *ep, struct accel_ep_lane *lane,
 			       lane->rows + l->scale_offset, l->row_bytes, scales);
 }
 
+/* The results of all that goes to peers that land will come into one stretch of rows, by rank. */
+static void place_returned(struct accel_ep *ep, struct accel_ep_lane *lane)
+{
+	uint64_t base = 0;
+
+	for (int p = 0; p < ep->group->world; p++) {
+		if (!accel_ep_lands(ep, p))
+			continue;
+		lane->peer[p].results_base = base;
+		base += lane->send_count[p];
+	}
+}
+
+static void fill(struct accel_ep *ep, uint32_t index, int rank, struct accel_signal *signal)
+{
+	struct accel_ep_lane *lane = &ep->lane[index];
+
+	signal->count = lane->send_count[rank];
+	signal->meta = (uint64_t)((uint8_t *)record_for(ep, lane, (uint32_t)rank, 0) -
+				  ep->window->addr);
+	signal->base = (uint32_t)lane->peer[rank].results_base;
+	accel_ep_count(&ep->counters.rows_sent, signal->count);
+}
+
 static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_ep_place *x,
 		       const struct accel_ep_place *scales)
 {
 	struct accel_ep_lane *lane = &ep->lane[index];
-	struct accel_signal signal = {
+	const struct accel_signal signal = {
 		.region = x->region->id,
 		.offset = x->offset,
 		.stride = (uint32_t)x->stride,
@@ -265,18 +289,9 @@ static void tell_peers(struct accel_ep *ep, uint32_t index, const struct accel_e
 
 	lane->self_rows = x->addr;
 	lane->self_scales = scales->addr;
-	for (int p = 0; p < ep->group->world; p++) {
-		signal.count = lane->send_count[p];
-		signal.meta = (uint64_t)((uint8_t *)record_for(ep, lane, (uint32_t)p, 0) -
-					 ep->window->addr);
-		if (accel_ep_is_masked(ep, p))
-			continue;
-		accel_ep_count(&ep->counters.rows_sent, signal.count);
-		if (p == ep->group->rank)
-			lane->self[ACCEL_WAY_DISPATCH] = signal;
-		else
-			accel_ep_send(ep, p, index, ACCEL_WAY_DISPATCH, &signal);
-	}
+	if (ep->layout.remotes)
+		place_returned(ep, lane);
+	accel_ep_tell(ep, index, ACCEL_WAY_DISPATCH, &signal, fill);
 }
 
 int accel_ep_dispatch_begin(struct accel_ep *ep, uint32_t index, const struct accel_ep_input *user)
@@ -297,9 +312,9 @@ int accel_ep_dispatch_begin(struct accel_ep *ep, uint32_t index, const struct ac
 	prepare_rows(ep, lane, &in, &x, &scales);
 	accel_ep_lend(lane, ACCEL_LENT_X, x.region);
 	accel_ep_lend(lane, ACCEL_LENT_SCALES, scales.region);
-	rc = accel_ep_reg(ep, index, x.region);
+	rc = accel_ep_reg(ep, index, x.region, true);
 	if (!rc && scales.region)
-		rc = accel_ep_reg(ep, index, scales.region);
+		rc = accel_ep_reg(ep, index, scales.region, true);
 	if (rc)
 		return rc;
 
@@ -317,7 +332,33 @@ int accel_ep_dispatch_begin(struct accel_ep *ep, uint32_t index, const struct ac
 
 /* ---- the destination ---- */
 
-/* Find the peer's records and rows; no row is read yet. */
+/* Rows, with their scales behind them, that lie where they land. */
+static void set_by_slot(const struct accel_ep *ep, uint32_t lane, int rank,
+			struct accel_ep_arrival *a)
+{
+	a->rows = accel_ep_landed(ep, lane, rank);
+	a->scales = a->rows + ep->layout.scale_offset;
+	a->stride = a->scale_stride = ep->layout.row_bytes;
+	a->by_slot = true;
+}
+
+/* A NIC has brought the peer's records, and its rows slot by slot. */
+static int locate_landed(struct accel_ep *ep, struct accel_ep_lane *lane, int peer, uint32_t count)
+{
+	uint32_t index = (uint32_t)(lane - ep->lane);
+	struct accel_ep_arrival *a = &lane->peer[peer];
+
+	if (count > ep->shape.tokens_max)
+		return -EPROTO;
+	a->count = count;
+	a->records = (const uint8_t *)(accel_ep_inbox(ep, index, (uint32_t)ep->peers[peer].remote) +
+				       1);
+	a->tokens = ep->shape.tokens_max;
+	set_by_slot(ep, index, peer, a);
+	return 0;
+}
+
+/* Find the records and rows of a peer that is read where it is; no row is read yet. */
 static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 		  const struct accel_signal *s)
 {
@@ -337,6 +378,7 @@ static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 	a->stride = s->stride;
 	a->scale_stride = s->scale_stride;
 	a->tokens = ep->shape.tokens_max;
+	a->by_slot = false;
 	if (peer == ep->group->rank) {
 		a->rows = lane->self_rows;
 		a->scales = lane->self_scales;
@@ -363,29 +405,23 @@ static int locate(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 	return 0;
 }
 
-static uint8_t *landing(const struct accel_ep *ep, const struct accel_ep_lane *lane, int peer,
-			uint32_t slot)
-{
-	return accel_ep_landed(ep, (uint32_t)(lane - ep->lane), peer) +
-	       (uint64_t)slot * ep->layout.row_bytes;
-}
-
 /*
  * Copy a rank's rows where they land, slot by slot: the one write of each. Where they lie is kept
  * in the list of rows until that is made; each rank's stretch of it begins at its first slot.
  */
 static int land(struct accel_ep *ep, struct accel_ep_lane *lane, int peer)
 {
-	const struct accel_ep_arrival *a = &lane->peer[peer];
+	uint32_t index = (uint32_t)(lane - ep->lane);
+	struct accel_ep_arrival *a = &lane->peer[peer];
 	bool fp8 = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3;
 	uint64_t scale_bytes = fp8 ? 4 * (uint64_t)blocks(ep) : 0,
-		 ranks = (uint64_t)ep->group->world;
+		 ranks = (uint64_t)ep->group->world - ep->layout.remotes;
 	const size_t first = (size_t)peer * ep->shape.tokens_max;
 	const void **from = lane->row + first, **scales = (const void **)(lane->scale + first);
 	struct k_rows rows = {.rows = a->count,
 			      .row_bytes = fp8 ? ep->shape.hidden : 2 * ep->shape.hidden,
 			      .src_rows = from,
-			      .dst = landing(ep, lane, peer, 0),
+			      .dst = accel_ep_landed(ep, index, peer),
 			      .dst_stride = ep->layout.row_bytes,
 			      .tail_bytes = scale_bytes,
 			      .src_tails = scales};
@@ -404,14 +440,18 @@ static int land(struct accel_ep *ep, struct accel_ep_lane *lane, int peer)
 	rows.past_cache = a->count * rows.row_bytes * ranks * ranks > ep->cached_bytes;
 	ep->group->dev->kernels->rows(&rows, 0, 1);
 	accel_ep_count(&ep->counters.bytes_landed, a->count * (rows.row_bytes + scale_bytes));
+	set_by_slot(ep, index, peer, a);
 	return 0;
 }
 
 static int arrived(struct accel_ep *ep, struct accel_ep_lane *lane, int peer,
 		   const struct accel_signal *signal)
 {
-	int rc = locate(ep, lane, peer, signal);
+	int rc;
 
+	if (accel_ep_lands(ep, peer))
+		return locate_landed(ep, lane, peer, signal->count);
+	rc = locate(ep, lane, peer, signal);
 	if (rc || ep->shape.receive != ACCEL_RECEIVE_LANDED)
 		return rc;
 	return land(ep, lane, peer);
@@ -449,21 +489,13 @@ static void list_row(struct accel_ep *ep, struct accel_ep_lane *lane, int peer, 
 		     uint32_t token, uint32_t n)
 {
 	const struct accel_ep_arrival *a = &lane->peer[peer];
-	bool fp8 = ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3;
+	uint32_t i = a->by_slot ? slot : token;
 
 	lane->src_rank[n] = peer;
 	lane->src_token[n] = (int32_t)token;
-	if (ep->shape.receive == ACCEL_RECEIVE_LANDED) {
-		const uint8_t *row = landing(ep, lane, peer, slot);
-
-		lane->row[n] = row;
-		if (fp8)
-			lane->scale[n] = (const float *)(row + ep->layout.scale_offset);
-		return;
-	}
-	lane->row[n] = a->rows + token * a->stride;
-	if (fp8)
-		lane->scale[n] = (const float *)(a->scales + token * a->scale_stride);
+	lane->row[n] = a->rows + i * a->stride;
+	if (ep->shape.dtype == ACCEL_DTYPE_FP8_E4M3)
+		lane->scale[n] = (const float *)(a->scales + i * a->scale_stride);
 }
 
 static int list_peer(struct accel_ep *ep, struct accel_ep_lane *lane, int peer, uint32_t n)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
 /*
- * What dispatch and combine share: the order of calls on a lane, and rows lent to peers or reached
- * in theirs.
+ * What dispatch and combine share: the order of calls on a lane, rows lent to peers or reached in
+ * theirs, and telling them.
  */
 #include "ep.h"
 
@@ -93,7 +93,7 @@ void accel_ep_lend(struct accel_ep_lane *lane, enum accel_lent what, struct acce
 	lane->lent[what] = region;
 }
 
-int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region)
+int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region, bool is_sent)
 {
 	for (int p = 0; p < ep->group->world; p++) {
 		const struct accel_failure where = {p, ACCEL_PHASE_NONE, (int)lane,
@@ -101,12 +101,15 @@ int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region
 		struct accel_transport *t;
 		int rc;
 
-		if (p == ep->group->rank || accel_ep_is_masked(ep, p))
+		if (p == ep->group->rank || accel_ep_is_masked(ep, p) ||
+		    (accel_ep_lands(ep, p) && !is_sent))
 			continue;
 		t = ep->peers[p].transport;
 		rc = t->ops->reg(t, p, region);
 		if (!rc || rc == -ECONNRESET || rc == -EPROTO)
 			continue;
+		if (t->ops->lands) /* which has said why */
+			return rc;
 		return accel_fail(&ep->obj, rc, &where,
 				  "a buffer could not be shown to rank %d: %s", p,
 				  rc == -ETIMEDOUT ? "it does not read its control socket"
@@ -114,6 +117,37 @@ int accel_ep_reg(struct accel_ep *ep, uint32_t lane, struct accel_region *region
 						   : strerror(-rc));
 	}
 	return 0;
+}
+
+static void tell(struct accel_ep *ep, uint32_t index, int rank, enum accel_way way,
+		 const struct accel_signal *common, accel_ep_fill_fn *fill)
+{
+	struct accel_transport *t = ep->peers[rank].transport;
+	struct accel_signal signal = *common;
+
+	if (accel_ep_is_masked(ep, rank))
+		return;
+	fill(ep, index, rank, &signal);
+	if (rank == ep->group->rank)
+		ep->lane[index].self[way] = signal;
+	else
+		t->ops->send(t, rank, index, way, (uint32_t)ep->lane[index].round, &signal);
+}
+
+void accel_ep_tell(struct accel_ep *ep, uint32_t index, enum accel_way way,
+		   const struct accel_signal *signal, accel_ep_fill_fn *fill)
+{
+	int world = ep->group->world;
+
+	for (int p = 0; p < world; p++)
+		if (!accel_ep_lands(ep, p))
+			tell(ep, index, p, way, signal, fill);
+	for (int i = 1; i < world && ep->layout.remotes; i++) {
+		int p = (ep->group->rank + i) % world;
+
+		if (accel_ep_lands(ep, p))
+			tell(ep, index, p, way, signal, fill);
+	}
 }
 
 int accel_ep_reach(struct accel_ep *ep, int peer, uint64_t region, uint64_t offset, uint64_t stride,

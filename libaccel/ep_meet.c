@@ -40,6 +40,7 @@ static void forget_older(struct accel_group *group, uint64_t tag)
 			continue;
 		accel_channel_drop(group->channel[p], ACCEL_MESSAGE_EP_OPTS, tag * 2);
 		accel_channel_drop(group->channel[p], ACCEL_MESSAGE_EP_READY, tag * 2);
+		accel_channel_drop(group->channel[p], ACCEL_MESSAGE_VERBS, tag);
 	}
 }
 
@@ -244,7 +245,7 @@ static int show_memory(struct accel_ep_meeting *m)
 {
 	struct accel_failure where = {.phase = ACCEL_PHASE_CREATE, .lane = -1};
 	struct accel_ep *ep = m->ep;
-	struct accel_transport *t;
+	struct accel_transport *t = NULL;
 	int rc = 0;
 
 	for (int p = 0; p < m->group->world && !rc; p++) {
@@ -256,9 +257,17 @@ static int show_memory(struct accel_ep_meeting *m)
 		if (!rc)
 			rc = t->ops->reg(t, p, ep->payload);
 	}
-	return rc ? accel_fail(NULL, rc, &where, "the window could not be shown to rank %d: %s",
-			       where.rank, strerror(-rc))
-		  : 0;
+	if (!rc)
+		return 0;
+	/* A transport that lands has said why, to the context, which create does not hand out. */
+	if (t->ops->lands && rc != -ECONNRESET && rc != -EPROTO) {
+		struct accel_error why = {.size = sizeof(why)};
+
+		accel_error_get(&ep->obj, &why);
+		return accel_fail(NULL, rc, &where, "%s", why.text);
+	}
+	return accel_fail(NULL, rc, &where, "the window could not be shown to rank %d: %s",
+			  where.rank, strerror(-rc));
 }
 
 static int connect_peers(struct accel_ep_meeting *m)

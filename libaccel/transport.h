@@ -87,7 +87,8 @@ struct accel_transport_ops {
 	/*
 	 * Let the peer use a region of this rank, or send from it; fast when it may already. The
 	 * context's window comes first of a peer that is not connected: with it goes what the peer
-	 * must know to connect.
+	 * must know to connect. -ECONNRESET, -EPROTO the peer is gone; else, if ops->lands, the
+	 * context's object has the sentence.
 	 */
 	int (*reg)(struct accel_transport *transport, int peer, struct accel_region *region);
 	/* The region goes away; every peer forgets it. */
@@ -106,7 +107,8 @@ struct accel_transport_ops {
 	 * Has the peer's signal of this round come? Sleeps up to sleep_ns for it (0: looks;
 	 * ACCEL_POLL_ALIVE: looks, and whether the peer is dead). 1 yes, *signal written, and of a
 	 * peer that lands: what this rank sent it one way before (DISPATCH: the combine of the last
-	 * round; COMBINE: the dispatch of this one) is read from memory no more; 0 not yet;
+	 * round; COMBINE: the dispatch of this one) is read from memory no more, and nothing that it
+	 * sends this way waits for later calls, since the caller may now make none for long; 0 not yet;
 	 * -ESTALE the peer has masked this rank; -ESHUTDOWN it has left, signal->meta its last
 	 * round there; -ECONNRESET it is dead; -EIO the path to it is broken, trouble in ep.h says
 	 * how; -EPROTO its channel or signal speaks nonsense. With

@@ -5,6 +5,11 @@
  * combine brings the weighted results back. One wire copy per (token, destination rank), and over
  * shared memory none at all.
  *
+ * Each pair of ranks takes its own way: shared memory, or RDMA. Over RDMA the NIC reads x, and y or what
+ * combine makes of it, where they lie, and writes into the other rank's context, where rows are read and
+ * results summed. One context may have peers of both kinds; the calls, the lists and the bits of the
+ * results are the same.
+ *
  * An EP context has 1..4 lanes. On one lane a rank's calls go round
  *     dispatch_begin, dispatch_end, [expand], combine_begin, combine_end
  * and anything else is -EBUSY before a side effect. All ranks make the same rounds on a lane, those
@@ -15,13 +20,15 @@
  * Whose memory it is, and when:
  *     ids, weights       copied by dispatch_begin
  *     x (and its scales) the library's from dispatch_begin until combine_end of that round has
- *                        returned >= 0
+ *                        returned >= 0: peers read it there, or this rank's NIC
  *     rows, ids, lists   (struct accel_ep_recv) from dispatch_end, readable until combine_begin of
  *                        that round
  *     y                  from accel_ep_output_get(), or in a buffer: writable between dispatch_end
  *                        and combine_begin, then the library's until the NEXT dispatch_end on that
- *                        lane, or destroy - not only until combine_end: peers may still read it
- *     out                written by combine_end only; overlaps nothing above
+ *                        lane, or destroy - not only until combine_end: peers, or this rank's NIC,
+ *                        may still read it
+ *     out                written by combine_end only; overlaps nothing above, and no memory of the
+ *                        context, which peers may read and NICs write
  *
  * A wait takes timeout_ns: > 0 for the whole call, 0 try once (-EAGAIN), < 0 the context's default.
  * When it expires the call returns -ETIMEDOUT and the round stays open: call it again, mask the
@@ -258,7 +265,7 @@ struct accel_ep_sizes {
 	size_t size;
 	uint64_t recv_bytes;	  /* landed rows, those that NICs bring included */
 	uint64_t quantised_bytes; /* this rank's rows as FP8, and rows staged from bare pointers */
-	uint64_t output_bytes;	  /* expert results */
+	uint64_t output_bytes;	  /* expert results, and what is made of them for NICs to send */
 	uint64_t meta_bytes;	  /* ids, weights, lists, signals */
 	uint64_t total_bytes;
 	uint64_t returned_bytes; /* results that NICs bring, in total_bytes */
@@ -300,7 +307,8 @@ struct accel_ep_input {
 	uint32_t tokens; /* T: 0..tokens_max */
 	/* enum accel_dtype; 0: bf16. FP8 needs a context of dtype FP8 and scales */
 	uint32_t x_dtype;
-	const void *x;		 /* in a buffer: read where it lies; else staged */
+	/* in a buffer: read where it lies; else, and from some bare pointers, staged */
+	const void *x;
 	uint64_t x_stride_bytes; /* from row to row, a multiple of 16; 0: dense */
 	const float *scales;
 	uint64_t scales_stride_bytes; /* 0: dense */
@@ -321,8 +329,9 @@ struct accel_ep_recv {
 	uint32_t rows;
 	uint32_t entries;
 	uint32_t experts_local;
-	uint32_t dtype;		   /* enum accel_dtype of the rows */
-	const void *const *row;	   /* the address of each row: the sender's memory, or the window */
+	uint32_t dtype; /* enum accel_dtype of the rows */
+	/* the address of each row: the sender's memory, or this context's, where it has landed */
+	const void *const *row;
 	const float *const *scale; /* of each row's scales, FP8 only */
 	const int32_t *src_rank;
 	const int32_t *src_token;
@@ -333,7 +342,11 @@ struct accel_ep_recv {
 	const uint32_t *expert_row;
 	const uint32_t *expert_k;
 	const float *expert_weight;
-	/* landed: row j of source s is at window + (s * tokens_max + j) * row_bytes */
+	/*
+	 * In a LANDED context, whichever way they came: row j of source s is at
+	 * window + (s * tokens_max + j) * row_bytes. NULL in an IN_PLACE one, where only the rows of
+	 * peers over RDMA have landed, and row says where.
+	 */
 	const void *window;
 	uint64_t missing[ACCEL_RANKS_MAX /
 			 64]; /* bit r: rank r is masked and its rows are not here */
@@ -344,7 +357,8 @@ struct accel_ep_recv {
  * Context: does not wait for peers.
  * Return: 0; -EINVAL a bad value (ids and shapes are checked before anything is done); -EBUSY the
  * lane is in another phase; -E2BIG; -ECANCELED; -ETIMEDOUT a peer's control socket stayed full;
- * -ENOSPC more buffers than can be shown to a peer; -ENOMEM.
+ * -ENOSPC more buffers than can be shown to a peer; -ENOMEM, -EOPNOTSUPP or -EIO a NIC could not be
+ * given the buffer of x (the error says why).
  */
 int accel_ep_dispatch_begin(struct accel_ep *ep, uint32_t lane, const struct accel_ep_input *input);
 
@@ -352,7 +366,7 @@ int accel_ep_dispatch_begin(struct accel_ep *ep, uint32_t lane, const struct acc
  * accel_ep_dispatch_end - wait for every peer's rows
  * @recv: written on success; set size first
  * Return: 0; -EINVAL; -EBUSY; -EAGAIN; -ETIMEDOUT; -ECONNRESET a peer died (mask it and call
- * again); -ESHUTDOWN a peer left;
+ * again); -EIO the RDMA path to one is broken (the error says how; the same); -ESHUTDOWN a peer left;
  * -ESTALE this rank was masked; -ECANCELED; -EPROTO; -ENOMEM.
  */
 int accel_ep_dispatch_end(struct accel_ep *ep, uint32_t lane, int64_t timeout_ns,
@@ -429,7 +443,7 @@ struct accel_ep_result {
  * Context: does not wait for peers.
  * Return: 0; -EINVAL; -EBUSY; -E2BIG; -ESTALE a peer masked this rank while it worked on its rows;
  * -ESHUTDOWN one left meanwhile; -ECANCELED; -ETIMEDOUT a peer's control socket stayed full; -ENOSPC;
- * -ENOMEM.
+ * -ENOMEM; -EOPNOTSUPP; -EIO.
  */
 int accel_ep_combine_begin(struct accel_ep *ep, uint32_t lane,
 			   const struct accel_ep_result *result);
@@ -452,7 +466,7 @@ struct accel_ep_combined {
  * @combined:  may be NULL
  * Weights are not renormalised when a part is missing.
  * Return: the number of tokens that lack a part, 0 when all is well; -EINVAL; -EBUSY; -EAGAIN;
- * -ETIMEDOUT; -ECONNRESET; -ESHUTDOWN; -ESTALE; -ECANCELED; -EPROTO. With an error @out may be
+ * -ETIMEDOUT; -ECONNRESET; -EIO; -ESHUTDOWN; -ESTALE; -ECANCELED; -EPROTO. With an error @out may be
  * partly written and the round stays open.
  */
 int accel_ep_combine_end(struct accel_ep *ep, uint32_t lane, int64_t timeout_ns, void *out,
@@ -516,8 +530,8 @@ int accel_ep_abort(struct accel_ep *ep);
 /** struct accel_ep_stats - what moved since the context was made */
 struct accel_ep_stats {
 	size_t size;
-	uint64_t bytes_wire;	  /* rows sent by a NIC */
-	uint64_t bytes_landed;	  /* rows written into a window */
+	uint64_t bytes_wire;	  /* rows and results that this rank's NICs sent */
+	uint64_t bytes_landed;	  /* rows that this rank copied into its window */
 	uint64_t bytes_quantised; /* rows written by the quantiser */
 	/* any other payload byte that the CPU moved; 0 on the zero-copy paths */
 	uint64_t bytes_staged;
