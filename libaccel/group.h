@@ -8,14 +8,6 @@
 #include "device.h"
 #include "group_opts.h"
 
-/* How a pair of ranks exchanges rows: the first that both list and that reaches. */
-enum accel_link {
-	ACCEL_LINK_SHM = 0,
-	ACCEL_LINK_VERBS = 1,
-	ACCEL_LINKS = 2,
-	ACCEL_LINK_SELF = ACCEL_LINKS, /* this rank, and one that is absent */
-};
-
 struct accel_verbs;
 
 struct accel_group {

@@ -10,11 +10,55 @@
 #include "store.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PORT_DEFAULT 29400
 #define TIMEOUT_NS_DEFAULT INT64_C(30000000000)
+
+const char *const accel_link_names[ACCEL_LINKS] = {
+	[ACCEL_LINK_SHM] = "shm",
+	[ACCEL_LINK_VERBS] = "verbs",
+};
+
+/* Numbers of the options, 0 is always allowed. */
+static const struct range {
+	const char *name;
+	size_t offset;
+	uint32_t min, max;
+} ranges[] = {
+#define RANGE(field, min, max)                                                                     \
+	{                                                                                          \
+#field, offsetof(struct accel_group_opts, field), min, max                         \
+	}
+	RANGE(master_port, 1, UINT16_MAX),  RANGE(join, 1, 1),
+	RANGE(verbs_rails, 1, 4),	    RANGE(verbs_qps, 1, 8),
+	RANGE(verbs_traffic_class, 1, 255), RANGE(verbs_service_level, 1, 15),
+	RANGE(verbs_mtu, 256, 4096),	    RANGE(verbs_inline_bytes, 1, 1024),
+	RANGE(verbs_depth, 16, 32768),	    RANGE(verbs_stripe_bytes, 1, UINT32_MAX),
+	RANGE(verbs_ack_timeout, 1, 31),    RANGE(verbs_retries, 1, 7),
+};
+
+/* Texts of the options. */
+static const struct text {
+	const char *name;
+	size_t offset;
+} texts[] = {
+#define TEXT(field)                                                                                \
+	{                                                                                          \
+#field, offsetof(struct accel_group_opts, field)                                   \
+	}
+	TEXT(master_addr), TEXT(name),		TEXT(socket_dir), TEXT(transports),
+	TEXT(address),	   TEXT(verbs_devices), TEXT(verbs_gid),  TEXT(verbs_library),
+};
+
+#define COUNT(table) (sizeof(table) / sizeof(*(table)))
+
+static const char **text_of(struct accel_group_opts *opts, const struct text *text)
+{
+	return (const char **)((char *)opts + text->offset);
+}
 
 /* The launcher's variable, 0..max. 1: it is not set. */
 static int env_number(const char *name, const char *text, long max, long *value)
@@ -120,38 +164,63 @@ static int check_rank(const struct accel_group_params *params)
 	return 0;
 }
 
-/* The first of the list that this version has. */
-static int check_transports(const char *list)
+/* Those of the list that this version has, each once. */
+static int read_transports(struct accel_group_params *params)
 {
-	const char *reserved = NULL;
+	const char *list = params->opts.transports;
+	uint32_t seen = 0;
 
 	for (const char *at = list;; at++) {
 		size_t len = strcspn(at, ",");
+		uint32_t link = 0;
 
-		if (len == 3 && !strncmp(at, "shm", len))
-			return 0;
-		if ((len == 5 && !strncmp(at, "verbs", len)) ||
-		    (len == 4 && !strncmp(at, "dpdk", len)))
-			reserved = at;
-		else
-			return accel_fail(
-				NULL, -EINVAL, ACCEL_AT_CREATE,
-				"transports=\"%.60s\" has an unknown name at \"%.20s\"; there is shm",
-				list, at);
+		while (link < ACCEL_LINKS && (strlen(accel_link_names[link]) != len ||
+					      strncmp(at, accel_link_names[link], len)))
+			link++;
+		if (link == ACCEL_LINKS && (len != 4 || strncmp(at, "dpdk", len)))
+			return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+					  "transports=\"%.60s\" has an unknown name at \"%.20s\"; "
+					  "there are shm and verbs",
+					  list, at);
+		if (link < ACCEL_LINKS && !(seen & 1u << link))
+			params->link[params->links++] = (uint8_t)link;
+		seen |= 1u << link;
 		at += len;
 		if (!*at)
 			break;
 	}
+	if (params->links)
+		return 0;
 	return accel_fail(NULL, -EOPNOTSUPP, ACCEL_AT_CREATE,
-			  "transport %.*s is not built in this version; there is shm",
-			  (int)strcspn(reserved, ","), reserved);
+			  "transport dpdk is not built in this version; there are shm and verbs");
 }
 
-static int check_values(const struct accel_group_opts *opts)
+static int check_ranges(const struct accel_group_opts *opts)
 {
-	if (opts->master_port > UINT16_MAX)
+	for (size_t i = 0; i < COUNT(ranges); i++) {
+		uint32_t value;
+
+		memcpy(&value, (const char *)opts + ranges[i].offset, sizeof(value));
+		if (value && (value < ranges[i].min || value > ranges[i].max))
+			return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "%s %u is outside %u..%u",
+					  ranges[i].name, value, ranges[i].min, ranges[i].max);
+	}
+	if (opts->verbs_mtu & (opts->verbs_mtu - 1))
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
-				  "master_port %u is outside 1..65535", opts->master_port);
+				  "verbs_mtu %u is none of 256, 512, 1024, 2048 and 4096",
+				  opts->verbs_mtu);
+	return 0;
+}
+
+static int check_values(struct accel_group_opts *opts)
+{
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		const char *text = *text_of(opts, &texts[i]);
+
+		if (text && !*text)
+			return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
+					  "%s is empty; NULL is the default", texts[i].name);
+	}
 	if (strlen(opts->name) >= ACCEL_STORE_NAME_BYTES)
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
 				  "name \"%.80s\" is longer than %d characters", opts->name,
@@ -160,14 +229,11 @@ static int check_values(const struct accel_group_opts *opts)
 		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE,
 				  "timeout_ns %lld is negative; 0 is 30 s",
 				  (long long)opts->timeout_ns);
-	if (opts->join > 1)
-		return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "join is %u, neither 0 nor 1",
-				  opts->join);
-	for (size_t i = 0; i < sizeof(opts->reserved) / sizeof(opts->reserved[0]); i++)
+	for (size_t i = 0; i < COUNT(opts->reserved); i++)
 		if (opts->reserved[i])
 			return accel_fail(NULL, -EINVAL, ACCEL_AT_CREATE, "reserved[%zu] must be 0",
 					  i);
-	return check_transports(opts->transports);
+	return check_ranges(opts);
 }
 
 static int set_defaults(struct accel_group_opts *opts)
@@ -185,7 +251,7 @@ static int set_defaults(struct accel_group_opts *opts)
 	if (!opts->name)
 		opts->name = "world";
 	if (!opts->transports)
-		opts->transports = "shm";
+		opts->transports = "shm,verbs";
 	if (!opts->timeout_ns)
 		opts->timeout_ns = TIMEOUT_NS_DEFAULT;
 	return rc < 0 ? rc : 0;
@@ -194,23 +260,25 @@ static int set_defaults(struct accel_group_opts *opts)
 /* The group keeps its options, to meet in the same way when ranks join. */
 static int own_strings(struct accel_group_params *params)
 {
-	struct accel_group_opts *opts = &params->opts;
-	const char **texts[] = {&opts->master_addr, &opts->name, &opts->socket_dir,
-				&opts->transports};
 	size_t bytes = 0;
 	char *own, *at;
 
-	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
-		bytes += *texts[i] ? strlen(*texts[i]) + 1 : 0;
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		const char *text = *text_of(&params->opts, &texts[i]);
+
+		bytes += text ? strlen(text) + 1 : 0;
+	}
 	own = at = malloc(bytes);
 	if (!own)
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE,
 				  "no memory for a group's options");
-	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
-		if (!*texts[i])
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		const char **text = text_of(&params->opts, &texts[i]);
+
+		if (!*text)
 			continue;
-		bytes = strlen(*texts[i]) + 1;
-		*texts[i] = memcpy(at, *texts[i], bytes);
+		bytes = strlen(*text) + 1;
+		*text = memcpy(at, *text, bytes);
 		at += bytes;
 	}
 	free(params->strings);
@@ -234,6 +302,8 @@ int accel_group_params_init(struct accel_group_params *params, int rank, int wor
 		rc = set_defaults(&params->opts);
 	if (!rc)
 		rc = check_values(&params->opts);
+	if (!rc)
+		rc = read_transports(params);
 	if (!rc)
 		rc = find_rank(params, has_address);
 	if (!rc)

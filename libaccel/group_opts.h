@@ -12,11 +12,24 @@ enum accel_meeting {
 	ACCEL_MEETING_PMIX,
 };
 
+/* How a pair of ranks exchanges rows: the first that both list and that reaches. */
+enum accel_link {
+	ACCEL_LINK_SHM = 0,
+	ACCEL_LINK_VERBS = 1,
+	ACCEL_LINKS = 2,
+	ACCEL_LINK_SELF = ACCEL_LINKS, /* this rank, and one that is absent */
+};
+
+extern const char *const accel_link_names[ACCEL_LINKS];
+
 struct accel_group_params {
 	int rank, world;
 	enum accel_meeting meeting;
-	struct accel_group_opts opts; /* all set but allgather and socket_dir, which may be NULL */
-	char *strings;		      /* where those of opts lie: nothing is the caller's */
+	/* after defaults; allgather, socket_dir, address and those of verbs may be as they were */
+	struct accel_group_opts opts;
+	uint8_t link[ACCEL_LINKS]; /* opts.transports, those that this version has */
+	uint32_t links;		   /* how many */
+	char *strings;		   /* where those of opts lie: nothing is the caller's */
 };
 
 /*

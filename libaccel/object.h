@@ -91,10 +91,10 @@ int accel_struct_copy_out(struct accel_object *obj, const char *what, const void
  * table is -EINVAL with text. Both tables (group's, ep's) are known to the parser, so that one
  * string may hold both kinds. Unit suffix in the operator's names: timeout_ms (to ns); enums by
  * name: receive=landed, dtype=fp8, on_timeout=mask, huge=never.
- * Names: master_addr master_port name socket_dir transports timeout_ms (group); dtype receive
- * combine_input quant lanes on_timeout spin_us huge output_rows (ep). A list inside a value is joined
- * by '+': transports=verbs+shm. String values are copied into *strings, freed by the caller (NULL: there
- * are none). With an error nothing is changed.
+ * Names: master_addr master_port name socket_dir transports timeout_ms address, and those of verbs_*
+ * as verbs.* (group); dtype receive combine_input quant lanes on_timeout spin_us huge output_rows
+ * (ep). A list inside a value is joined by '+': transports=verbs+shm. String values are copied into
+ * *strings, freed by the caller (NULL: there are none). With an error nothing is changed.
  */
 int accel_opts_from_env_group(struct accel_group_opts *opts, char **strings);
 int accel_opts_from_env_ep(struct accel_ep_opts *opts);

@@ -47,6 +47,20 @@ static const struct option options[] = {
 	{"socket_dir", IN_GROUP(socket_dir), .form = TEXT},
 	{"transports", IN_GROUP(transports), .form = LIST},
 	{"timeout_ms", IN_GROUP(timeout_ns), .form = MILLISECONDS, .max = INT64_MAX / 1000000},
+	{"address", IN_GROUP(address), .form = TEXT},
+	{"verbs.devices", IN_GROUP(verbs_devices), .form = LIST},
+	{"verbs.gid", IN_GROUP(verbs_gid), .form = TEXT},
+	{"verbs.library", IN_GROUP(verbs_library), .form = TEXT},
+	{"verbs.rails", IN_GROUP(verbs_rails), .form = NUMBER, .max = 4},
+	{"verbs.qps", IN_GROUP(verbs_qps), .form = NUMBER, .max = 8},
+	{"verbs.traffic_class", IN_GROUP(verbs_traffic_class), .form = NUMBER, .max = 255},
+	{"verbs.service_level", IN_GROUP(verbs_service_level), .form = NUMBER, .max = 15},
+	{"verbs.mtu", IN_GROUP(verbs_mtu), .form = NUMBER, .max = 4096},
+	{"verbs.inline_bytes", IN_GROUP(verbs_inline_bytes), .form = NUMBER, .max = 1024},
+	{"verbs.depth", IN_GROUP(verbs_depth), .form = NUMBER, .max = 32768},
+	{"verbs.stripe_bytes", IN_GROUP(verbs_stripe_bytes), .form = NUMBER, .max = UINT32_MAX},
+	{"verbs.ack_timeout", IN_GROUP(verbs_ack_timeout), .form = NUMBER, .max = 31},
+	{"verbs.retries", IN_GROUP(verbs_retries), .form = NUMBER, .max = 7},
 	{"dtype", IN_EP(dtype), CHOICES(dtypes)},
 	{"receive", IN_EP(receive), CHOICES(receives)},
 	{"combine_input", IN_EP(combine_input), CHOICES(combine_inputs)},
@@ -62,7 +76,7 @@ static const struct option options[] = {
 
 static int fail_name(const char *name)
 {
-	char known[256] = "";
+	char known[400] = "";
 	size_t len = 0;
 
 	for (size_t i = 0; i < OPTIONS; i++)

@@ -14,7 +14,11 @@ fields = lambda *f: type("Struct", (c.Structure,), {"_fields_": [("size", size),
 GroupOpts = fields(("master_addr", c.c_char_p), ("master_port", u32), ("join", u32),
                    ("name", c.c_char_p), ("allgather", ptr), ("allgather_arg", ptr),
                    ("socket_dir", c.c_char_p), ("transports", c.c_char_p),
-                   ("timeout_ns", c.c_int64), ("reserved", u64 * 8))
+                   ("timeout_ns", c.c_int64), ("reserved", u64 * 8), ("address", c.c_char_p),
+                   ("verbs_devices", c.c_char_p), ("verbs_gid", c.c_char_p),
+                   ("verbs_library", c.c_char_p), *(("verbs_" + name, u32) for name in (
+                       "rails", "qps", "traffic_class", "service_level", "mtu", "inline_bytes",
+                       "depth", "stripe_bytes", "ack_timeout", "retries")))
 Input = fields(("tokens", u32), ("x_dtype", u32), ("x", ptr), ("x_stride_bytes", u64),
                ("scales", ptr), ("scales_stride_bytes", u64), ("topk_idx", ptr),
                ("topk_weights", ptr), ("stream", ptr), ("reserved", u64 * 4))

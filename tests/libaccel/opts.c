@@ -53,9 +53,14 @@ TEST(opts, every_group_name_sets_its_field)
 	char *strings = NULL;
 
 	REQUIRE_EQ(
-		group_read("master_addr=10.0.0.1,master_port=1234,name=a group,socket_dir=/run/x=y,"
-			   "transports=verbs+shm,timeout_ms=5000",
-			   &opts, &strings),
+		group_read(
+			"master_addr=10.0.0.1,master_port=1234,name=a group,socket_dir=/run/x=y,"
+			"transports=verbs+shm,timeout_ms=5000,address=eth1,"
+			"verbs.devices=mlx5_0:1+mlx5_1,verbs.gid=fe80::1,verbs.library=/x/y.so,"
+			"verbs.rails=2,verbs.qps=3,verbs.traffic_class=104,verbs.service_level=5,"
+			"verbs.mtu=1024,verbs.inline_bytes=64,verbs.depth=512,"
+			"verbs.stripe_bytes=65536,verbs.ack_timeout=10,verbs.retries=6",
+			&opts, &strings),
 		0);
 	CHECK(!strcmp(opts.master_addr, "10.0.0.1"));
 	CHECK_EQ(opts.master_port, 1234);
@@ -63,6 +68,20 @@ TEST(opts, every_group_name_sets_its_field)
 	CHECK(!strcmp(opts.socket_dir, "/run/x=y"));
 	CHECK(!strcmp(opts.transports, "verbs,shm"));
 	CHECK_EQ(opts.timeout_ns, 5000000000);
+	CHECK(!strcmp(opts.address, "eth1"));
+	CHECK(!strcmp(opts.verbs_devices, "mlx5_0:1,mlx5_1"));
+	CHECK(!strcmp(opts.verbs_gid, "fe80::1"));
+	CHECK(!strcmp(opts.verbs_library, "/x/y.so"));
+	CHECK_EQ(opts.verbs_rails, 2);
+	CHECK_EQ(opts.verbs_qps, 3);
+	CHECK_EQ(opts.verbs_traffic_class, 104);
+	CHECK_EQ(opts.verbs_service_level, 5);
+	CHECK_EQ(opts.verbs_mtu, 1024);
+	CHECK_EQ(opts.verbs_inline_bytes, 64);
+	CHECK_EQ(opts.verbs_depth, 512);
+	CHECK_EQ(opts.verbs_stripe_bytes, 65536);
+	CHECK_EQ(opts.verbs_ack_timeout, 10);
+	CHECK_EQ(opts.verbs_retries, 6);
 	free(strings);
 }
 
@@ -141,7 +160,8 @@ TEST(opts, unknown_name_is_named_and_the_known_are_listed)
 	CHECK_EQ(ep_read("lanes=2,lane=2", &opts), -EINVAL);
 	CHECK(strstr(error_text(), "'lane'"));
 	CHECK(strstr(error_text(), " master_addr ") && strstr(error_text(), " spin_us ") &&
-	      strstr(error_text(), " huge"));
+	      strstr(error_text(), " huge ") && strstr(error_text(), " verbs.library ") &&
+	      strstr(error_text(), " output_rows"));
 	CHECK_EQ(opts.lanes, 0); /* nothing is half done */
 }
 
@@ -173,7 +193,20 @@ TEST(opts, bad_values_are_named)
 					  "name=",
 					  "master_addr=",
 					  "transports=",
-					  "socket_dir="};
+					  "socket_dir=",
+					  "address=",
+					  "verbs.devices=",
+					  "verbs.gid=",
+					  "verbs.rails=5",
+					  "verbs.qps=9",
+					  "verbs.traffic_class=256",
+					  "verbs.service_level=16",
+					  "verbs.mtu=4097",
+					  "verbs.inline_bytes=1025",
+					  "verbs.depth=32769",
+					  "verbs.stripe_bytes=4294967296",
+					  "verbs.ack_timeout=32",
+					  "verbs.retries=8"};
 	struct accel_ep_opts ep, ep_before = {.size = sizeof(ep)};
 	struct accel_group_opts group;
 	char *strings, name[32];

@@ -107,10 +107,10 @@ struct accel_group_opts {
 	uint32_t verbs_qps;	      /* queue pairs a peer and rail, 1..8; 0: 1 */
 	uint32_t verbs_traffic_class; /* of RoCE, 0..255 */
 	uint32_t verbs_service_level; /* 0..15 */
-	uint32_t verbs_mtu;	      /* bytes, 256..4096; 0: the port's */
-	uint32_t
-		verbs_inline_bytes; /* sent within a work request; 0: what the device offers, up to 256 */
-	uint32_t verbs_depth;	    /* work requests a queue pair holds; 0: 256 */
+	uint32_t verbs_mtu;	      /* bytes, 256, 512, 1024, 2048 or 4096; 0: the port's */
+	/* sent within a work request, 1..1024; 0: what the device offers, up to 256 */
+	uint32_t verbs_inline_bytes;
+	uint32_t verbs_depth;	     /* work requests a queue pair holds, 16..32768; 0: 256 */
 	uint32_t verbs_stripe_bytes; /* a message of this size uses all rails; 0: 256 KiB */
 	uint32_t verbs_ack_timeout; /* 4.096 us x 2^n before a packet is sent again, 1..31; 0: 14 */
 	uint32_t verbs_retries;	    /* before a queue pair fails, 1..7; 0: 7 */
