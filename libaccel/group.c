@@ -39,21 +39,6 @@ static void region_gone(void *arg, struct accel_region *region)
 			accel_channel_unshare(group->channel[r], region->id);
 }
 
-/* More ranks than cores that any of them may run on: then a wait must give its core away. */
-static bool more_than_cores(const struct accel_member *members, int world)
-{
-	int cores = 0;
-
-	for (int word = 0; word < ACCEL_CORES_MAX / 64; word++) {
-		uint64_t any = 0;
-
-		for (int r = 0; r < world; r++)
-			any |= members[r].cores[word];
-		cores += __builtin_popcountll(any);
-	}
-	return world > cores;
-}
-
 /* Who meets, and what comes of it. */
 struct meeting {
 	struct accel_group *group;
@@ -65,6 +50,8 @@ struct meeting {
 	uint64_t absent[ACCEL_RANKS_WORDS];  /* that stay away; learnt by one that joins */
 	struct accel_member mine, *members;  /* [world] */
 	struct accel_channel **channel;	     /* [world] made here, or NULL */
+	uint64_t with[ACCEL_RANKS_WORDS];    /* ranks to pair with: one of the two is new */
+	uint8_t *link;			     /* [world] enum accel_link, of those */
 };
 
 static int meet(struct meeting *m)
@@ -163,21 +150,70 @@ static int make_channels(struct meeting *m, int *fd)
 	return 0;
 }
 
-/* Connect the pairs that need a channel: those that one of the two is new in. */
+static bool is_here(const struct meeting *m, int rank)
+{
+	return rank == m->group->rank || !accel_ranks_has(m->absent, rank);
+}
+
+/*
+ * How an absent rank will be reached should it join later, since contexts are laid out for it before:
+ * as by those here that share memory with this rank.
+ */
+static uint8_t guess_link(const struct meeting *m, int rank)
+{
+	bool verbs = m->mine.has_rdma;
+
+	for (int r = 0; r < m->group->world; r++) {
+		if (!accel_ranks_has(m->with, r) || !accel_ranks_has(m->members[r].near, rank))
+			continue;
+		if (m->link[r] == ACCEL_LINK_SHM)
+			return ACCEL_LINK_SHM;
+		verbs = true;
+	}
+	return verbs ? ACCEL_LINK_VERBS : ACCEL_LINK_SHM;
+}
+
+/*
+ * How the pairs that one of the two is new in exchange rows. A context's memory is laid out for what it
+ * was: one that comes back must be reached as before.
+ */
+static int choose_links(struct meeting *m)
+{
+	const struct accel_group *group = m->group;
+
+	for (int r = 0; r < group->world; r++) {
+		int link;
+
+		if (r == group->rank || !is_here(m, r) ||
+		    (m->survives && !accel_ranks_has(m->joining, r)))
+			continue;
+		link = accel_pair_link(&m->mine, &m->members[r]);
+		if (link < 0)
+			return link;
+		if (m->survives && group->link[r] != link)
+			return fail_about(
+				r, -EHOSTUNREACH,
+				"rank %d comes back where another transport reaches it: "
+				"start it on the host, and with the transports, that it had");
+		accel_ranks_add(m->with, r);
+		m->link[r] = (uint8_t)link;
+	}
+	for (int r = 0; !m->survives && r < group->world; r++)
+		if (!is_here(m, r))
+			m->link[r] = guess_link(m, r);
+	return 0;
+}
+
 static int pair_up(struct meeting *m, struct accel_listener *listener, int64_t timeout_ns)
 {
 	int world = m->group->world, rc;
-	uint64_t with[ACCEL_RANKS_WORDS] = {0};
 	int *fd = malloc((size_t)world * sizeof(*fd));
 
 	if (!fd)
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory to pair %d ranks",
 				  world);
-	for (int r = 0; r < world; r++)
-		if (r != m->group->rank && !accel_ranks_has(m->absent, r) &&
-		    (!m->survives || accel_ranks_has(m->joining, r)))
-			accel_ranks_add(with, r);
-	rc = accel_pair_connect(listener, m->members, m->group->rank, world, with, timeout_ns, fd);
+	rc = accel_pair_connect(listener, m->members, m->group->rank, world, m->with, timeout_ns,
+				fd);
 	if (!rc)
 		rc = make_channels(m, fd);
 	for (int r = 0; r < world; r++)
@@ -193,13 +229,15 @@ static int hold(struct meeting *m)
 	struct accel_group *group = m->group;
 	int64_t deadline_ns = accel_deadline_after(m->timeout_ns), left_ns;
 	struct accel_listener listener;
-	int rc = accel_pair_listen(&listener, &m->mine, group->rank, group->world,
-				   group->params.opts.socket_dir);
+	int rc = accel_pair_listen(&listener, &m->mine, &group->params);
 
 	if (rc)
 		return rc;
 	m->mine.joins = m->joins && !m->survives;
 	m->mine.contexts = group->ep_number;
+	for (int r = 0; m->survives && r < group->world; r++)
+		if (group->link[r] == ACCEL_LINK_SHM)
+			accel_ranks_add(m->mine.near, r);
 	rc = meet(m);
 	if (!rc)
 		rc = learn_absent(m);
@@ -207,6 +245,8 @@ static int hold(struct meeting *m)
 		rc = accel_pair_check(&m->mine, m->members, m->absent);
 	if (!rc)
 		rc = check_joining(m);
+	if (!rc)
+		rc = choose_links(m);
 	if (!rc) {
 		left_ns = group->params.opts.allgather ? m->timeout_ns
 						       : deadline_ns - accel_now_ns();
@@ -252,6 +292,7 @@ static void meeting_fini(struct meeting *m)
 		accel_channel_destroy(m->channel[r]);
 	free(m->channel);
 	free(m->members);
+	free(m->link);
 }
 
 static int meeting_init(struct meeting *m)
@@ -260,11 +301,35 @@ static int meeting_init(struct meeting *m)
 
 	m->members = calloc(world, sizeof(*m->members));
 	m->channel = calloc(world, sizeof(*m->channel));
-	if (m->members && m->channel)
+	m->link = calloc(world, sizeof(*m->link));
+	if (m->members && m->channel && m->link)
 		return 0;
 	meeting_fini(m);
 	return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group of %d",
 			  m->group->world);
+}
+
+/*
+ * The ranks of this kernel, and whether they are more than the cores that any of them may run on: then
+ * a wait must give its core away.
+ */
+static void look_at_host(struct meeting *m)
+{
+	struct accel_group *group = m->group;
+	uint64_t cores[ACCEL_CORES_MAX / 64] = {0};
+	uint32_t count = 0;
+
+	for (int r = 0; r < group->world; r++) {
+		if (!is_here(m, r) || !accel_pair_is_one_kernel(&m->mine, &m->members[r]))
+			continue;
+		group->host_rank += r < group->rank;
+		group->host_ranks++;
+		for (int word = 0; word < ACCEL_CORES_MAX / 64; word++)
+			cores[word] |= m->members[r].cores[word];
+	}
+	for (int word = 0; word < ACCEL_CORES_MAX / 64; word++)
+		count += (uint32_t)__builtin_popcountll(cores[word]);
+	group->oversubscribed = group->host_ranks > count;
 }
 
 /* The new channels take the places of the old ones, which the meeting then ends. */
@@ -276,6 +341,8 @@ static void take_channels(struct meeting *m)
 	for (int r = 0; r < group->world; r++) {
 		struct accel_channel *old = group->channel[r];
 
+		if (!m->survives && r != group->rank)
+			group->link[r] = m->link[r];
 		if (!m->channel[r])
 			continue;
 		group->channel[r] = m->channel[r];
@@ -313,7 +380,7 @@ static int hold_and_take(struct meeting *m)
 	if (!rc && m->joins)
 		rc = await_all(m);
 	if (!rc && !m->survives)
-		m->group->oversubscribed = more_than_cores(m->members, m->group->world);
+		look_at_host(m);
 	if (rc)
 		rc = blame_dead(m, rc);
 	else
@@ -349,13 +416,29 @@ static int first_meeting(struct accel_group *group)
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for a group of %d",
 				  group->world);
 	group->link[group->rank] = ACCEL_LINK_SELF;
-	return group->world > 1 ? hold_and_take(&m) : 0;
+	if (group->world > 1)
+		return hold_and_take(&m);
+	group->host_ranks = 1;
+	return 0;
+}
+
+static void say_transports(const struct accel_group *group, char *text, size_t room)
+{
+	size_t len = 0;
+
+	for (int link = 0; link < ACCEL_LINKS; link++)
+		if (memchr(group->link, link, (size_t)group->world))
+			len += (size_t)snprintf(text + len, room - len, "%s%s", len ? "," : "",
+						accel_link_names[link]);
+	if (!len)
+		snprintf(text, room, "self");
 }
 
 int accel_group_create(struct accel_device *dev, int rank, int world,
 		       const struct accel_group_opts *opts, struct accel_group **group)
 {
 	struct accel_group *made;
+	char transports[32];
 	int rc;
 
 	if (!dev || !group)
@@ -379,8 +462,10 @@ int accel_group_create(struct accel_device *dev, int rank, int world,
 	}
 	made->watch = (struct accel_region_watch){.gone = region_gone, .arg = made};
 	accel_device_watch(dev, &made->watch);
-	accel_log(ACCEL_LOG_INFO, "group \"%s\": rank %d of %d, met by %s", made->params.opts.name,
-		  made->rank, made->world, meetings[made->params.meeting]);
+	say_transports(made, transports, sizeof(transports));
+	accel_log(ACCEL_LOG_INFO, "group \"%s\": rank %d of %d, met by %s, over %s",
+		  made->params.opts.name, made->rank, made->world, meetings[made->params.meeting],
+		  transports);
 	*group = made;
 	return 0;
 }
@@ -453,7 +538,7 @@ int accel_group_info_get(struct accel_group *group, struct accel_group_info *inf
 	known.store_port = group->store_port;
 	snprintf(known.met, sizeof(known.met), "%s",
 		 group->world > 1 ? meetings[group->params.meeting] : "self");
-	snprintf(known.transport, sizeof(known.transport), group->world > 1 ? "shm" : "self");
+	say_transports(group, known.transport, sizeof(known.transport));
 	return accel_struct_copy_out(&group->obj, "struct accel_group_info", &known, sizeof(known),
 				     info);
 }

@@ -17,7 +17,7 @@ enum accel_link {
 	ACCEL_LINK_SHM = 0,
 	ACCEL_LINK_VERBS = 1,
 	ACCEL_LINKS = 2,
-	ACCEL_LINK_SELF = ACCEL_LINKS, /* this rank, and one that is absent */
+	ACCEL_LINK_SELF = ACCEL_LINKS, /* this rank */
 };
 
 extern const char *const accel_link_names[ACCEL_LINKS];

@@ -5,13 +5,15 @@
  * made, and strangers.
  *
  * Whoever connects is a stranger until its HELLO shows this rank's cookie. A wrong one is closed; a
- * silent one stays until STRANGERS_MAX others push it out; neither is waited for.
+ * silent one stays until STRANGERS_MAX others push it out; neither is waited for. A peer that comes by
+ * several addresses is answered once.
  */
 #define _GNU_SOURCE
 #include "pair.h"
 
-#include "channel.h"
 #include "deadline.h"
+#include "pair_ask.h"
+#include "pair_net.h"
 #include "ranks.h"
 
 #include <errno.h>
@@ -19,176 +21,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define STRANGERS_MAX 64
+#define LISTENERS 3
 #define TICK_MS 10
 
-struct hello {
-	struct accel_message_head head;
-	uint32_t version;
-	uint32_t from, to;
-	uint32_t reserved;
-	uint8_t cookie[ACCEL_COOKIE_BYTES]; /* of the one it is sent to */
-};
-
 struct pairing {
-	struct accel_listener *listener;
-	const struct accel_member *members;
-	int rank, world;
-	const uint64_t *with;	      /* set of ranks to pair with */
-	int *fd;		      /* [world] paired */
-	int *asking;		      /* [world] connected, HELLO sent, answer awaited; or -1 */
-	int strangers[STRANGERS_MAX]; /* oldest first */
+	struct accel_pair_self self;
+	const uint64_t *with;	    /* set of ranks to pair with */
+	int *fd;		    /* [world] paired */
+	struct accel_asking *asked; /* [asked_count] lower ranks */
+	int asked_count;
+	struct accel_talk strangers[STRANGERS_MAX]; /* oldest first */
 	int stranger_count;
 	struct pollfd *pfds;
-	int pfd_count;
 };
-
-static int fail_errno(int error, int peer)
-{
-	struct accel_failure where = {.rank = peer, .phase = ACCEL_PHASE_CREATE, .lane = -1};
-
-	return accel_fail(
-		NULL, -ENOMEM, &where, "no socket to rank %d: %s%s", peer, strerror(error),
-		error == EMFILE || error == ENFILE ? "; raise RLIMIT_NOFILE (ulimit -n)" : "");
-}
-
-static bool hello_send(const struct pairing *p, int fd, int peer)
-{
-	struct hello hello = {
-		.head = {.magic = ACCEL_MESSAGE_MAGIC,
-			 .type = ACCEL_MESSAGE_HELLO,
-			 .bytes = sizeof(hello) - sizeof(hello.head)},
-		.version = ACCEL_MEMBER_VERSION,
-		.from = (uint32_t)p->rank,
-		.to = (uint32_t)peer,
-	};
-
-	memcpy(hello.cookie, p->members[peer].cookie, sizeof(hello.cookie));
-	return send(fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof(hello);
-}
-
-/*
- * The rank that proves to be at the other end; -1: a stranger; -EAGAIN: silent so far (which is not
- * -1).
- */
-static int hello_recv(const struct pairing *p, int fd)
-{
-	struct hello hello;
-	ssize_t n = recv(fd, &hello, sizeof(hello), MSG_DONTWAIT | MSG_TRUNC);
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return -EAGAIN;
-	if (n != sizeof(hello) || hello.head.magic != ACCEL_MESSAGE_MAGIC ||
-	    hello.head.type != ACCEL_MESSAGE_HELLO ||
-	    hello.head.bytes != sizeof(hello) - sizeof(hello.head) ||
-	    hello.version != ACCEL_MEMBER_VERSION || hello.to != (uint32_t)p->rank ||
-	    hello.from >= (uint32_t)p->world ||
-	    memcmp(hello.cookie, p->members[p->rank].cookie, sizeof(hello.cookie)))
-		return -1;
-	return (int)hello.from;
-}
-
-static bool is_trusted(int fd)
-{
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) &&
-	       (cred.uid == geteuid() || !cred.uid);
-}
-
-static int connect_at(const struct sockaddr_un *address, size_t len)
-{
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int error;
-
-	if (fd < 0)
-		return -errno;
-	if (!connect(fd, (const struct sockaddr *)address, (socklen_t)len))
-		return fd;
-	error = errno;
-	close(fd);
-	return -error;
-}
-
-/* Through the abstract namespace, or else through the directory. */
-static int connect_to(const struct pairing *p, int peer)
-{
-	struct sockaddr_un abstract = {.sun_family = AF_UNIX}, file = {.sun_family = AF_UNIX};
-	const struct accel_member *member = &p->members[peer];
-	size_t len = strlen(member->name);
-	int fd;
-
-	memcpy(abstract.sun_path + 1, member->name, len);
-	fd = connect_at(&abstract, offsetof(struct sockaddr_un, sun_path) + 1 + len);
-	if (fd != -ECONNREFUSED || !p->listener->socket_dir)
-		return fd;
-	len = strlen(p->listener->socket_dir);
-	memcpy(file.sun_path, p->listener->socket_dir, len);
-	file.sun_path[len] = '/';
-	memcpy(file.sun_path + len + 1, member->name, strlen(member->name));
-	return connect_at(&file, sizeof(file));
-}
-
-static int fail_gone(int peer)
-{
-	struct accel_failure where = {.rank = peer, .phase = ACCEL_PHASE_CREATE, .lane = -1};
-
-	return accel_fail(
-		NULL, -ECONNRESET, &where,
-		"rank %d closed its socket while the group was made: it failed, see what it says",
-		peer);
-}
-
-/* A full backlog is tried again later. */
-static int ask(struct pairing *p, int peer)
-{
-	struct accel_failure where = {.rank = peer, .phase = ACCEL_PHASE_CREATE, .lane = -1};
-	const struct accel_member *member = &p->members[peer];
-	int fd = connect_to(p, peer);
-
-	if (fd == -EAGAIN || fd == -EINTR)
-		return 0;
-	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -ENOBUFS)
-		return fail_errno(-fd, peer);
-	if (fd < 0 && (!member->netns_ino || !p->members[p->rank].netns_ino))
-		return accel_fail(NULL, -EHOSTUNREACH, &where,
-				  "rank %d shares a kernel with rank %d but no socket (%s); "
-				  "set socket_dir to a directory that both see",
-				  peer, p->rank, strerror(-fd));
-	if (fd < 0)
-		return fail_gone(peer);
-	if (!is_trusted(fd)) {
-		close(fd);
-		return accel_fail(
-			NULL, -EHOSTUNREACH, &where,
-			"rank %d runs as another user than rank %d (uid %u there); run both as one",
-			peer, p->rank, member->uid);
-	}
-	if (!hello_send(p, fd, peer)) {
-		close(fd);
-		return fail_gone(peer);
-	}
-	p->asking[peer] = fd;
-	return 0;
-}
-
-/* 0; or the answer was no answer. */
-static int hear(struct pairing *p, int peer)
-{
-	int from = hello_recv(p, p->asking[peer]);
-
-	if (from == -EAGAIN)
-		return 0;
-	if (from != peer)
-		return fail_gone(peer);
-	p->fd[peer] = p->asking[peer];
-	p->asking[peer] = -1;
-	return 0;
-}
 
 static void stranger_remove(struct pairing *p, int index)
 {
@@ -198,13 +46,13 @@ static void stranger_remove(struct pairing *p, int index)
 
 static void stranger_hear(struct pairing *p, int index)
 {
-	int fd = p->strangers[index], from = hello_recv(p, fd);
+	int fd = p->strangers[index].fd, from = accel_hello_recv(&p->self, &p->strangers[index]);
 
 	if (from == -EAGAIN)
 		return;
 	stranger_remove(p, index);
-	if (from > p->rank && accel_ranks_has(p->with, from) && p->fd[from] < 0 &&
-	    hello_send(p, fd, from))
+	if (from > p->self.rank && accel_ranks_has(p->with, from) && p->fd[from] < 0 &&
+	    accel_hello_send(&p->self, fd, from))
 		p->fd[from] = fd;
 	else
 		close(fd);
@@ -228,14 +76,14 @@ static int accept_new(struct pairing *p, int listen_fd)
 		if (fd < 0 && (!full || !is_asked(listen_fd)))
 			return 0;
 		if (fd < 0 && !p->stranger_count)
-			return fail_errno(errno, p->rank);
+			return accel_pair_fail_errno(errno, p->self.rank);
 		if (full) {
-			close(p->strangers[0]);
+			close(p->strangers[0].fd);
 			stranger_remove(p, 0);
 		}
 		if (fd < 0)
 			continue;
-		if (!is_trusted(fd)) {
+		if (listen_fd != p->self.listener->tcp_fd && !accel_pair_is_trusted(fd)) {
 			close(fd);
 			continue;
 		}
@@ -243,7 +91,7 @@ static int accept_new(struct pairing *p, int listen_fd)
 		 * The honest have said their hello by now, so that it is not they who are pushed
 		 * out.
 		 */
-		p->strangers[p->stranger_count++] = fd;
+		p->strangers[p->stranger_count++] = (struct accel_talk){.fd = fd};
 		stranger_hear(p, p->stranger_count - 1);
 	}
 	return 0;
@@ -253,7 +101,7 @@ static int unpaired(const struct pairing *p, uint64_t *missing)
 {
 	int count = 0;
 
-	for (int r = 0; r < p->world; r++) {
+	for (int r = 0; r < p->self.world; r++) {
 		if (!accel_ranks_has(p->with, r) || p->fd[r] >= 0)
 			continue;
 		accel_ranks_add(missing, r);
@@ -262,34 +110,93 @@ static int unpaired(const struct pairing *p, uint64_t *missing)
 	return count;
 }
 
+static bool is_asking(const struct pairing *p, const struct accel_asking *asked)
+{
+	return p->fd[asked->peer] < 0;
+}
+
+/* What is polled on, from pfds[n] on: the number of all. */
+static int poll_asked(struct pairing *p, int n)
+{
+	for (int i = 0; i < p->asked_count; i++) {
+		for (int j = 0; j < p->asked[i].paths; j++) {
+			struct accel_path *path = &p->asked[i].path[j];
+
+			path->pfd = path->talk.fd < 0 ? -1 : n;
+			if (path->talk.fd >= 0)
+				p->pfds[n++] = (struct pollfd){.fd = path->talk.fd,
+							       .events = path->connecting ? POLLOUT
+											  : POLLIN};
+		}
+	}
+	return n;
+}
+
+static int hear_asked(struct pairing *p, struct accel_asking *asked)
+{
+	int rc = 0;
+
+	for (int i = 0; i < asked->paths && !rc; i++) {
+		struct accel_path *path = &asked->path[i];
+
+		if (path->pfd >= 0 && path->talk.fd >= 0 && p->pfds[path->pfd].revents)
+			rc = accel_ask_hear(asked, &p->self, i, &p->fd[asked->peer]);
+	}
+	return rc < 0 ? rc : 0;
+}
+
 static int step(struct pairing *p, int64_t deadline_ns)
 {
-	int fds[2] = {p->listener->fd, p->listener->file_fd}, rc = 0, n = 0;
+	const struct accel_listener *listener = p->self.listener;
+	int fds[LISTENERS] = {listener->fd, listener->file_fd, listener->tcp_fd}, rc = 0, n = 0;
 	int strangers = p->stranger_count;
 
-	for (int r = 0; r < p->rank && !rc; r++)
-		if (accel_ranks_has(p->with, r) && p->fd[r] < 0 && p->asking[r] < 0)
-			rc = ask(p, r);
+	for (int i = 0; i < p->asked_count && !rc; i++)
+		if (is_asking(p, &p->asked[i]))
+			rc = accel_ask_step(&p->asked[i], &p->self);
 	if (rc)
 		return rc;
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < LISTENERS; i++)
 		p->pfds[n++] = (struct pollfd){.fd = fds[i], .events = POLLIN};
 	for (int i = 0; i < strangers; i++)
-		p->pfds[n++] = (struct pollfd){.fd = p->strangers[i], .events = POLLIN};
-	for (int r = 0; r < p->rank; r++)
-		p->pfds[n++] = (struct pollfd){.fd = p->asking[r], .events = POLLIN};
+		p->pfds[n++] = (struct pollfd){.fd = p->strangers[i].fd, .events = POLLIN};
+	n = poll_asked(p, n);
 	if (poll(p->pfds, (nfds_t)n, accel_deadline_poll_ms(deadline_ns, TICK_MS)) <= 0)
 		return 0;
-	for (int r = 0; r < p->rank && !rc; r++)
-		if (p->pfds[2 + strangers + r].revents && p->asking[r] >= 0)
-			rc = hear(p, r);
+	for (int i = 0; i < p->asked_count && !rc; i++)
+		rc = hear_asked(p, &p->asked[i]);
 	for (int i = strangers - 1; i >= 0; i--)
-		if (p->pfds[2 + i].revents)
+		if (p->pfds[LISTENERS + i].revents)
 			stranger_hear(p, i);
-	for (int i = 0; i < 2 && !rc; i++)
+	for (int i = 0; i < LISTENERS && !rc; i++)
 		if (p->pfds[i].revents)
 			rc = accept_new(p, fds[i]);
 	return rc;
+}
+
+/* Ranks that were to come here by TCP may have had no way to. */
+static int fail_late(const struct pairing *p, const uint64_t *missing, int64_t timeout_ns)
+{
+	const struct accel_member *mine = &p->self.members[p->self.rank];
+	struct accel_failure where = {.rank = accel_ranks_first(missing),
+				      .phase = ACCEL_PHASE_CREATE,
+				      .lane = -1,
+				      .missing = missing};
+	bool tcp = !accel_pair_has_socket(mine, &p->self.members[where.rank]);
+	char ranks[160], addresses[160];
+
+	for (int i = 0; i < p->asked_count; i++) {
+		int rc = is_asking(p, &p->asked[i]) ? accel_ask_give_up(&p->asked[i], &p->self) : 0;
+
+		if (rc)
+			return rc;
+	}
+	return accel_fail(
+		NULL, -ETIMEDOUT, &where,
+		"%s met at the rendezvous but did not connect to rank %d within %lld ms%s%s%s",
+		accel_ranks_text(missing, ranks, sizeof(ranks)), p->self.rank,
+		(long long)(timeout_ns / ACCEL_NS_PER_MS), tcp ? " (" : "",
+		tcp ? accel_pair_net_all(mine, addresses, sizeof(addresses)) : "", tcp ? ")" : "");
 }
 
 static int run(struct pairing *p, int64_t timeout_ns)
@@ -298,60 +205,55 @@ static int run(struct pairing *p, int64_t timeout_ns)
 
 	for (;;) {
 		uint64_t missing[ACCEL_RANKS_WORDS] = {0};
-		struct accel_failure where = {
-			.phase = ACCEL_PHASE_CREATE, .lane = -1, .missing = missing};
-		char ranks[160];
 		int rc;
 
 		if (!unpaired(p, missing))
 			return 0;
-		if (accel_deadline_passed(deadline_ns)) {
-			where.rank = accel_ranks_first(missing);
-			return accel_fail(
-				NULL, -ETIMEDOUT, &where,
-				"%s met at the rendezvous but did not connect to rank %d within %lld ms",
-				accel_ranks_text(missing, ranks, sizeof(ranks)), p->rank,
-				(long long)(timeout_ns / ACCEL_NS_PER_MS));
-		}
+		if (accel_deadline_passed(deadline_ns))
+			return fail_late(p, missing, timeout_ns);
 		rc = step(p, deadline_ns);
 		if (rc)
 			return rc;
 	}
 }
 
+static int pairing_init(struct pairing *p)
+{
+	size_t lower = 0;
+
+	for (int r = 0; r < p->self.world; r++)
+		p->fd[r] = -1;
+	for (int r = 0; r < p->self.rank; r++)
+		lower += accel_ranks_has(p->with, r);
+	p->asked = calloc(lower + 1, sizeof(*p->asked));
+	p->pfds = calloc(LISTENERS + STRANGERS_MAX + lower * ACCEL_PATHS_MAX, sizeof(*p->pfds));
+	if (!p->asked || !p->pfds)
+		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory to pair %d ranks",
+				  p->self.world);
+	for (int r = 0; r < p->self.rank; r++)
+		if (accel_ranks_has(p->with, r))
+			accel_ask_init(&p->asked[p->asked_count++], &p->self, r);
+	return 0;
+}
+
 int accel_pair_connect(struct accel_listener *listener, const struct accel_member *members,
 		       int rank, int world, const uint64_t *with, int64_t timeout_ns, int *fd)
 {
-	struct pairing p = {.listener = listener,
-			    .members = members,
-			    .rank = rank,
-			    .world = world,
-			    .with = with,
-			    .fd = fd};
-	int rc;
+	struct pairing p = {.self = {listener, members, rank, world}, .with = with, .fd = fd};
+	int rc = pairing_init(&p);
 
-	p.asking = calloc((size_t)world, sizeof(*p.asking));
-	p.pfds = calloc((size_t)world + 2 + STRANGERS_MAX, sizeof(*p.pfds));
-	for (int r = 0; r < world; r++)
-		fd[r] = -1;
-	for (int r = 0; p.asking && r < world; r++)
-		p.asking[r] = -1;
-	if (p.asking && p.pfds)
+	if (!rc)
 		rc = run(&p, timeout_ns);
-	else
-		rc = accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory to pair %d ranks",
-				world);
 	for (int i = 0; i < p.stranger_count; i++)
-		close(p.strangers[i]);
-	for (int r = 0; r < world; r++) {
-		if (p.asking && p.asking[r] >= 0)
-			close(p.asking[r]);
-		if (rc && fd[r] >= 0) {
+		close(p.strangers[i].fd);
+	for (int i = 0; i < p.asked_count; i++)
+		accel_ask_close(&p.asked[i]);
+	for (int r = 0; rc && r < world; r++) {
+		if (fd[r] >= 0)
 			close(fd[r]);
-			fd[r] = -1;
-		}
+		fd[r] = -1;
 	}
 	free(p.pfds);
-	free(p.asking);
+	free(p.asked);
 	return rc;
 }

@@ -2,9 +2,9 @@
 // Copyright (c) 2026 The accel authors
 /* What a rank says about itself, where it listens, and whether what others say can be true. */
 #define _GNU_SOURCE
-#include "pair.h"
-
+#include "pair_net.h"
 #include "ranks.h"
+#include "verbs_device.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -117,33 +117,49 @@ static int listen_in_dir(struct accel_listener *listener, struct accel_member *m
 	return 0;
 }
 
-int accel_pair_listen(struct accel_listener *listener, struct accel_member *member, int rank,
-		      int world, const char *socket_dir)
+static int listen_all(struct accel_listener *listener, struct accel_member *member,
+		      const char *address)
 {
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
 	int rc = 0;
 
-	*listener = (struct accel_listener){.fd = -1, .file_fd = -1, .socket_dir = socket_dir};
-	*member = (struct accel_member){
-		.magic = ACCEL_MEMBER_MAGIC,
-		.version = ACCEL_MEMBER_VERSION,
-		.rank = (uint32_t)rank,
-		.world = (uint32_t)world,
-		.pid = (uint32_t)getpid(),
-		.uid = (uint32_t)getuid(),
-	};
-	describe_place(member);
-	describe_cores(member);
-	describe_secrets(member);
-	memcpy(address.sun_path + 1, member->name, strlen(member->name));
-	listener->fd = listen_at(&address,
+	memcpy(name.sun_path + 1, member->name, strlen(member->name));
+	listener->fd = listen_at(&name,
 				 offsetof(struct sockaddr_un, sun_path) + 1 + strlen(member->name),
 				 member->world);
 	if (listener->fd < 0)
-		rc = accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no Unix socket can be made: %s",
-				strerror(-listener->fd));
-	else if (socket_dir)
+		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no Unix socket can be made: %s",
+				  strerror(-listener->fd));
+	if (listener->socket_dir)
 		rc = listen_in_dir(listener, member);
+	if (!rc && member->has_rdma)
+		rc = accel_pair_net_listen(listener, member, address);
+	return rc;
+}
+
+int accel_pair_listen(struct accel_listener *listener, struct accel_member *member,
+		      const struct accel_group_params *params)
+{
+	int rc;
+
+	*listener = (struct accel_listener){
+		.fd = -1, .file_fd = -1, .tcp_fd = -1, .socket_dir = params->opts.socket_dir};
+	*member = (struct accel_member){
+		.magic = ACCEL_MEMBER_MAGIC,
+		.version = ACCEL_MEMBER_VERSION,
+		.rank = (uint32_t)params->rank,
+		.world = (uint32_t)params->world,
+		.pid = (uint32_t)getpid(),
+		.uid = (uint32_t)getuid(),
+		.links = (uint8_t)params->links,
+	};
+	memcpy(member->link, params->link, sizeof(member->link));
+	member->has_rdma = memchr(member->link, ACCEL_LINK_VERBS, member->links) &&
+			   accel_verbs_is_there(params->opts.verbs_library);
+	describe_place(member);
+	describe_cores(member);
+	describe_secrets(member);
+	rc = listen_all(listener, member, params->opts.address);
 	if (rc)
 		accel_pair_close(listener);
 	return rc;
@@ -153,11 +169,13 @@ void accel_pair_close(struct accel_listener *listener)
 {
 	if (listener->path[0])
 		unlink(listener->path);
+	if (listener->tcp_fd >= 0)
+		close(listener->tcp_fd);
 	if (listener->file_fd >= 0)
 		close(listener->file_fd);
 	if (listener->fd >= 0)
 		close(listener->fd);
-	*listener = (struct accel_listener){.fd = -1, .file_fd = -1};
+	*listener = (struct accel_listener){.fd = -1, .file_fd = -1, .tcp_fd = -1};
 }
 
 /* All of it printable, with a NUL inside. */
@@ -177,6 +195,17 @@ static bool is_name(const struct accel_member *member)
 	       strlen(member->name) == strlen(NAME_PREFIX) + NAME_DIGITS &&
 	       !strncmp(member->name, NAME_PREFIX, strlen(NAME_PREFIX)) &&
 	       strspn(member->name + strlen(NAME_PREFIX), "0123456789abcdef") == NAME_DIGITS;
+}
+
+static bool has_sound_links(const struct accel_member *member)
+{
+	bool sound = member->links >= 1 && member->links <= ACCEL_LINKS &&
+		     member->addresses <= ACCEL_ADDRESSES_MAX &&
+		     (!member->addresses || member->port);
+
+	for (int i = 0; sound && i < member->links; i++)
+		sound = member->link[i] < ACCEL_LINKS;
+	return sound;
 }
 
 static int check_one(const struct accel_member *mine, const struct accel_member *member, int rank)
@@ -205,39 +234,13 @@ static int check_one(const struct accel_member *mine, const struct accel_member 
 			"claim one rank, or it is out of order",
 			member->rank, rank);
 	if (!is_name(member) || !is_text(member->boot_id, sizeof(member->boot_id)) ||
-	    !is_text(member->host, sizeof(member->host)))
-		return accel_fail(NULL, -EPROTO, &where,
-				  "the socket, boot id or host name that rank %d gave is nonsense",
-				  rank);
-	return 0;
-}
-
-static int check_reach(const struct accel_member *mine, const struct accel_member *member)
-{
-	struct accel_failure where = {
-		.rank = (int)member->rank, .phase = ACCEL_PHASE_CREATE, .lane = -1};
-	bool netns = !mine->netns_ino || !member->netns_ino ||
-		     (mine->netns_ino == member->netns_ino && mine->netns_dev == member->netns_dev);
-	bool dir = mine->dir_ino && mine->dir_ino == member->dir_ino &&
-		   mine->dir_dev == member->dir_dev;
-
-	if (mine->boot_id[0] && member->boot_id[0] && strcmp(mine->boot_id, member->boot_id))
+	    !is_text(member->host, sizeof(member->host)) || !has_sound_links(member))
 		return accel_fail(
-			NULL, -EHOSTUNREACH, &where,
-			"rank %u is on another host, \"%s\" (its boot id differs from that of "
-			"rank %u), and the only transport is "
-			"shm; run all ranks of the group on one host",
-			member->rank, member->host, mine->rank);
-	if (netns || dir)
-		return 0;
-	return accel_fail(
-		NULL, -EHOSTUNREACH, &where,
-		"rank %u shares a kernel with rank %u but no socket: their network namespaces differ and "
-		"%s; set socket_dir "
-		"to a directory that both see, or run both in one pod",
-		member->rank, mine->rank,
-		mine->dir_ino && member->dir_ino ? "so do their socket_dirs"
-						 : "not both have a socket_dir");
+			NULL, -EPROTO, &where,
+			"the socket, boot id, host name, transports or addresses that rank "
+			"%d gave are nonsense",
+			rank);
+	return 0;
 }
 
 int accel_pair_check(const struct accel_member *mine, const struct accel_member *members,
@@ -259,13 +262,5 @@ int accel_pair_check(const struct accel_member *mine, const struct accel_member 
 			"the allgather gave rank %u something else than it had put in for "
 			"itself: two processes claim this rank",
 			mine->rank);
-	for (int r = 0; r < world; r++) {
-		int rc = r == (int)mine->rank || accel_ranks_has(absent, r)
-				 ? 0
-				 : check_reach(mine, &members[r]);
-
-		if (rc)
-			return rc;
-	}
 	return 0;
 }

@@ -127,12 +127,18 @@ struct accel_group_opts {
  * through PMIx too, without an address, unless @opts or ACCEL_OPTS names master_addr, master_port
  * or an allgather. All ranks of the job must make the groups of one name equally often, and leave by
  * exit().
+ *
+ * Each pair of ranks takes the first transport in the lower rank's list that both list and that
+ * reaches: shm where they share a kernel and a Unix socket (one network namespace, or a socket_dir);
+ * verbs where both have an RDMA device. Pairs without a common Unix socket keep a TCP connection beside
+ * it. A rank that has an RDMA device and lists verbs therefore listens at a port that the kernel
+ * picks while ranks meet, and turns away whoever does not know what only the rendezvous tells.
  * Return: 0; -EINVAL; -E2BIG; -ENOMEM; -ETIMEDOUT some rank never came (the error names it);
  * -ECONNRESET a rank that came went away; -EPROTO ranks disagree about the world or two claim one
  * rank, or joins a group that is only being made; -EADDRINUSE no port of the four is free;
- * -EHOSTUNREACH a rank that no transport reaches (another host, or this kernel with no common
- * socket); -EOPNOTSUPP no transport of the list is in this version, or PMIx is too old; -ENOENT no
- * libpmix.so.2; -ENOTCONN no launcher answers PMIx; what @allgather returned.
+ * -EHOSTUNREACH a rank that no transport reaches, or none of whose addresses leads there (the error
+ * says of each why, and what helps); -EOPNOTSUPP no transport of the list is in this version, or PMIx
+ * is too old; -ENOENT no libpmix.so.2; -ENOTCONN no launcher answers PMIx; what @allgather returned.
  */
 int accel_group_create(struct accel_device *dev, int rank, int world,
 		       const struct accel_group_opts *opts, struct accel_group **group);
@@ -146,7 +152,8 @@ int accel_group_create(struct accel_device *dev, int rank, int world,
  * comes back makes accel_group_create() with join set to 1 and the arguments of the first time. All
  * meet as they did then, by the store, which the lowest rank that goes on hosts, or by the caller's
  * allgather, whose callback and argument must still be valid, and in which the part of an absent rank
- * is all zero. A rank that comes back learns there who is absent.
+ * is all zero. A rank that comes back learns there who is absent. Where ranks are on several hosts
+ * master_addr must lead to that rank's, by a name that can be changed if need be.
  *
  * Whatever this process held of the old process of such a rank, its buffers included, is let go.
  * Contexts that exist know nothing of the new one until accel_ep_join(), and must not begin a round
@@ -155,8 +162,9 @@ int accel_group_create(struct accel_device *dev, int rank, int world,
  * Context: no call on the group's contexts meanwhile.
  * Return: 0; -EINVAL no rank joins, a rank that does not exist, this one, or one in both sets;
  * -ETIMEDOUT a rank did not come (the error names it); -ECONNRESET one came and went away; -EPROTO
- * ranks disagree about who joins or is absent, or two claim one rank; -EADDRINUSE; -EHOSTUNREACH;
- * -ENOMEM; what @allgather returned.
+ * ranks disagree about who joins or is absent, or two claim one rank; -EADDRINUSE; -EHOSTUNREACH, also
+ * when a rank comes back where another transport reaches it than before; -ENOMEM; what @allgather
+ * returned.
  */
 int accel_group_join(struct accel_group *group, const uint64_t *joining, const uint64_t *absent,
 		     int64_t timeout_ns);
