@@ -16,6 +16,7 @@
 #include "pmix.h"
 #include "ranks.h"
 #include "store.h"
+#include "verbs_reg.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -37,6 +38,8 @@ static void region_gone(void *arg, struct accel_region *region)
 	for (int r = 0; r < group->world; r++)
 		if (group->channel[r])
 			accel_channel_unshare(group->channel[r], region->id);
+	if (group->verbs)
+		accel_verbs_forget(group->verbs, region->id);
 }
 
 /* Who meets, and what comes of it. */
@@ -391,6 +394,7 @@ static int hold_and_take(struct meeting *m)
 
 static void group_free(struct accel_group *group)
 {
+	accel_verbs_close(group->verbs);
 	for (int r = 0; group->channel && r < group->world; r++)
 		accel_channel_destroy(group->channel[r]);
 	free(group->channel);
