@@ -12,8 +12,6 @@
 #include <string.h>
 #include <time.h>
 
-#define CARD "axldummy0"
-#define ADDRESS "10.99.0.1"
 #define WAIT_S 30
 
 bool rxe_up(void)
@@ -21,8 +19,10 @@ bool rxe_up(void)
 	/* crc32_generic: Soft-RoCE of 6.12 does not ask for it and cannot do without it. */
 	return !run("rdma link show " RXE_NAME "/1 >/dev/null 2>&1 && exit 0;"
 		    "modprobe -q crc32_generic; modprobe -a dummy rdma_rxe ib_uverbs && "
-		    "ip link add " CARD " type dummy && ip addr add " ADDRESS "/24 dev " CARD " && "
-		    "ip link set " CARD " up && rdma link add " RXE_NAME " type rxe netdev " CARD);
+		    "ip link add " RXE_CARD " type dummy && ip addr add " RXE_ADDRESS
+		    "/24 dev " RXE_CARD " && "
+		    "ip link set " RXE_CARD " up && rdma link add " RXE_NAME
+		    " type rxe netdev " RXE_CARD);
 }
 
 static struct ibv_context *context_open(void)
@@ -98,30 +98,30 @@ static int connect_pair(struct rxe *rxe)
 	return 0;
 }
 
+int rxe_pair(struct rxe *rxe)
+{
+	struct ibv_qp_init_attr init = {
+		.qp_type = IBV_QPT_RC,
+		.cap = {.max_send_wr = 4, .max_recv_wr = 1, .max_send_sge = 1, .max_recv_sge = 1}};
+
+	init.send_cq = init.recv_cq = rxe->cq = ibv_create_cq(rxe->context, 16, NULL, NULL, 0);
+	if (rxe->cq) {
+		rxe->qp[0] = ibv_create_qp(rxe->pd, &init);
+		rxe->qp[1] = ibv_create_qp(rxe->pd, &init);
+	}
+	return rxe->qp[0] && rxe->qp[1] ? connect_pair(rxe) : -ENODEV;
+}
+
 int rxe_open(struct rxe *rxe)
 {
 	int rc = -ENODEV;
 
 	memset(rxe, 0, sizeof(*rxe));
 	rxe->context = context_open();
-	if (rxe->context) {
+	if (rxe->context)
 		rxe->pd = ibv_alloc_pd(rxe->context);
-		rxe->cq = ibv_create_cq(rxe->context, 16, NULL, NULL, 0);
-	}
-	if (rxe->pd && rxe->cq) {
-		struct ibv_qp_init_attr init = {.send_cq = rxe->cq,
-						.recv_cq = rxe->cq,
-						.qp_type = IBV_QPT_RC,
-						.cap = {.max_send_wr = 4,
-							.max_recv_wr = 1,
-							.max_send_sge = 1,
-							.max_recv_sge = 1}};
-
-		rxe->qp[0] = ibv_create_qp(rxe->pd, &init);
-		rxe->qp[1] = ibv_create_qp(rxe->pd, &init);
-		if (rxe->qp[0] && rxe->qp[1])
-			rc = connect_pair(rxe);
-	}
+	if (rxe->pd)
+		rc = rxe_pair(rxe);
 	if (rc) {
 		tap_diag("no pair of queues on " RXE_NAME ": %s", strerror(-rc));
 		rxe_close(rxe);

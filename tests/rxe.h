@@ -13,6 +13,8 @@
 #include <stdint.h>
 
 #define RXE_NAME "axlrxe0"
+#define RXE_CARD "axldummy0"
+#define RXE_ADDRESS "10.99.0.1"
 
 struct rxe {
 	struct ibv_context *context;
@@ -24,6 +26,7 @@ struct rxe {
 bool rxe_up(void); /* makes the device if it is not there; false, with comments, if it cannot be */
 
 int rxe_open(struct rxe *rxe); /* 0 or -errno, with a comment */
+int rxe_pair(struct rxe *rxe); /* the queues alone, on a context and pd that are there */
 void rxe_close(struct rxe *rxe);
 
 /* Moves bytes between two places that are registered, by one request of that kind; its ibv_wc_status. */
