@@ -22,6 +22,10 @@ struct accel_verbs_opts {
 	uint32_t host_rank, host_ranks; /* of this rank on its host: they spread over the ports */
 };
 
+struct accel_group_opts;
+/* Those of a group; the rank's place on its host is the caller's to add. */
+void accel_verbs_opts_init(struct accel_verbs_opts *opts, const struct accel_group_opts *group);
+
 /* One port, with the GID that is used of it. */
 struct accel_verbs_port {
 	char device[64];
@@ -74,6 +78,7 @@ struct accel_verbs_rail {
 };
 
 #define ACCEL_GATHER_MAX 30
+uint32_t accel_verbs_gather_max(const struct accel_verbs_port *port);
 
 /*
  * Open the ports that were taken. An accel_verbs begins with them and its registrations

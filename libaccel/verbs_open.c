@@ -16,6 +16,32 @@
 #define ACK_TIMEOUT_DEFAULT 14 /* 67 ms; with the retries half a second before a peer is given up */
 #define RETRIES_DEFAULT 7
 
+void accel_verbs_opts_init(struct accel_verbs_opts *opts, const struct accel_group_opts *group)
+{
+	*opts = (struct accel_verbs_opts){
+		.devices = group->verbs_devices,
+		.gid = group->verbs_gid,
+		.library = group->verbs_library,
+		.rails = group->verbs_rails,
+		.qps = group->verbs_qps,
+		.traffic_class = group->verbs_traffic_class,
+		.service_level = group->verbs_service_level,
+		.mtu = group->verbs_mtu,
+		.inline_bytes = group->verbs_inline_bytes,
+		.depth = group->verbs_depth,
+		.stripe_bytes = group->verbs_stripe_bytes,
+		.ack_timeout = group->verbs_ack_timeout,
+		.retries = group->verbs_retries,
+	};
+}
+
+uint32_t accel_verbs_gather_max(const struct accel_verbs_port *port)
+{
+	int most = port->device_attr.max_sge;
+
+	return most < 1 ? 1 : most < ACCEL_GATHER_MAX ? (uint32_t)most : ACCEL_GATHER_MAX;
+}
+
 static void defaults_set(struct accel_verbs_opts *opts)
 {
 	opts->qps = opts->qps ? opts->qps : QPS_DEFAULT;
@@ -69,11 +95,10 @@ static int rail_open(struct accel_verbs *verbs, struct accel_verbs_rail *rail,
 		     const struct accel_verbs_port *port)
 {
 	const struct accel_verbs_api *api = verbs->api;
-	uint32_t sge = port->device_attr.max_sge > 0 ? (uint32_t)port->device_attr.max_sge : 1;
 	struct ibv_device **list = api->get_device_list(NULL);
 
 	rail->port = *port;
-	rail->gather_max = sge < ACCEL_GATHER_MAX ? sge : ACCEL_GATHER_MAX;
+	rail->gather_max = accel_verbs_gather_max(port);
 	errno = ENODEV;
 	for (int i = 0; list && list[i] && !rail->context; i++)
 		if (!strcmp(api->get_device_name(list[i]), port->device))
