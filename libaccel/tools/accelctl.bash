@@ -5,13 +5,14 @@
 _accelctl() {
 	local word=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words=
 	if [ "$COMP_CWORD" = 1 ]; then
-		words='list info selftest top --help --version'
+		words='list info selftest top net --help --version'
 	else
 		case $command:$word in
 		selftest:-*) words='--json --bytes --help' ;;
 		top:-*) words='--json --once --interval --help' ;;
+		net:-*) words='--json --test --rank --peer --port --help' ;;
 		list:-* | info:-*) words='--json --help' ;;
-		info:* | selftest:*) words="host $(cd /dev/accel 2>/dev/null && echo accel*[0-9])" ;;
+		info:* | selftest:* | net:*) words="host $(cd /dev/accel 2>/dev/null && echo accel*[0-9])" ;;
 		esac
 	fi
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")

@@ -23,13 +23,24 @@ struct ctl_opts {
 	const char *device; /* NULL: the subcommand's default */
 	bool json, once;
 	unsigned interval_ms;
-	uint64_t bytes; /* of the selftest's buffer */
+	uint64_t bytes;	  /* of the selftest's buffer */
+	bool test;	  /* net: a link */
+	int rank;	  /* of two; -1: the environment's */
+	const char *peer; /* net: rank 0's address; NULL: the environment's */
+	uint32_t port;	  /* net: rank 0's; 0: the environment's, or the library's */
 };
 
 int ctl_list(const struct ctl_opts *opts);
 int ctl_info(const struct ctl_opts *opts);
 int ctl_selftest(const struct ctl_opts *opts);
 int ctl_top(const struct ctl_opts *opts);
+int ctl_net(const struct ctl_opts *opts);
+
+/* ---- ctl_net.c, ctl_net_test.c ---- */
+
+struct accel_net_port;
+json_t *ctl_port_json(const struct accel_net_port *port);
+int ctl_net_test(const struct ctl_opts *opts);
 
 /* ---- ctl_print.c ---- */
 

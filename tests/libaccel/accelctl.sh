@@ -32,11 +32,20 @@ if [ ! -e /dev/accel ]; then
 	tap_ok 'info without a device is host'"'"'s' "$(runs 0 "$ctl" info; says '^device  *host')"
 	tap_ok 'top --once without a device is 3' "$(runs 3 "$ctl" top --once; says 'modprobe')"
 fi
+if [ ! -e /sys/class/infiniband ]; then
+	tap_ok 'net without an RDMA device is 3, with the cure' "$(runs 3 "$ctl" net; says 'rdma link add'
+		runs 3 "$ctl" net --json; says 'rdma link add')"
+fi
+tap_ok 'net without its library is 3 and names the package' "$(
+	ACCEL_OPTS=verbs.library=libnothing.so.1 runs 3 "$ctl" net; says 'Debian: libibverbs1')"
+tap_ok 'net with a wrong option is 2' "$(ACCEL_OPTS=verbs.gid=nowhere runs 2 "$ctl" net; says 'verbs.gid')"
 tap_ok 'help' "$(runs 0 "$ctl" --help; says 'selftest \[DEVICE\]'; runs 0 "$ctl" top --help)"
 tap_ok 'version' "$(runs 0 "$ctl" --version; says '^accelctl [0-9]')"
 tap_ok 'wrong usage is 2' "$(runs 2 "$ctl"; runs 2 "$ctl" nothing; runs 2 "$ctl" list host; runs 2 "$ctl" list --bytes 1
 	runs 2 "$ctl" info --once
 	runs 2 "$ctl" selftest --bytes; runs 2 "$ctl" selftest --bytes x; runs 2 "$ctl" top --interval 0
+	runs 2 "$ctl" net --rank 1; runs 2 "$ctl" net --test --rank 2; runs 2 "$ctl" net --test --port 0
+	runs 2 "$ctl" list --test; runs 2 "$ctl" net host
 	runs 2 "$ctl" info host host; runs 2 "$ctl" list --no)"
 
 # $1 words of the line so far, the last to be completed; prints what is offered.
