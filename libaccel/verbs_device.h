@@ -75,6 +75,9 @@ struct accel_verbs_rail {
 	struct ibv_pd *pd;
 	uint32_t gather_max; /* local entries a work request takes, 1..ACCEL_GATHER_MAX */
 	bool no_dmabuf;	     /* the device has refused one: mappings are registered instead */
+	/* verbs_event.c: it has failed for good; and since when its port is down, 0: it is not */
+	_Atomic bool fatal;
+	_Atomic int64_t down_ns;
 };
 
 #define ACCEL_GATHER_MAX 30
