@@ -144,24 +144,17 @@ static void come_back(struct accel_ep *ep, const struct accel_ep_meeting *m)
 			accel_ep_mask(ep, p);
 }
 
-static void close_link(struct accel_ep *ep, struct accel_transport *transport)
-{
-	if (!transport)
-		return;
-	if (!accel_object_is_inherited(&ep->obj)) {
-		if (transport->ops->lands)
-			transport->ops->dereg(transport, ep->landed);
-		transport->ops->dereg(transport, ep->payload);
-		transport->ops->dereg(transport, ep->window);
-	}
-	transport->ops->close(transport, -1);
-}
-
-/* Everything that create took, in reverse. */
+/*
+ * Everything that create took, in reverse; what was lent last, since until its goodbye is said a NIC may
+ * read it.
+ */
 static void ep_free(struct accel_ep *ep)
 {
 	int world = ep->group->world;
 
+	for (int link = 0; link < ACCEL_LINKS; link++)
+		if (ep->transport[link])
+			ep->transport[link]->ops->close(ep->transport[link], -1);
 	for (uint32_t i = 0; i < ep->shape.lanes && ep->private_memory; i++) {
 		if (!ep->lane[i].peer)
 			continue;
@@ -169,8 +162,6 @@ static void ep_free(struct accel_ep *ep)
 		for (int what = 0; what < ACCEL_LENT_COUNT; what++)
 			accel_ep_lend(&ep->lane[i], what, NULL);
 	}
-	for (int link = 0; link < ACCEL_LINKS; link++)
-		close_link(ep, ep->transport[link]);
 	for (int p = 0; p < world && ep->peer_window; p++)
 		accel_region_put(ep->peer_window[p]);
 	accel_region_put(ep->private_memory);

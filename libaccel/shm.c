@@ -418,8 +418,11 @@ static void shm_close(struct accel_transport *base, int peer)
 		fence_off(t, peer, ACCEL_ADMITS_NONE);
 		return;
 	}
-	if (!accel_object_is_inherited(&t->base.ep->obj))
+	if (!accel_object_is_inherited(&t->base.ep->obj)) {
+		shm_dereg(base, t->base.ep->payload);
+		shm_dereg(base, t->base.ep->window);
 		say_goodbye(t);
+	}
 	for (int p = 0; p < t->world; p++)
 		shm_disconnect(&t->peer[p]);
 	free(t);

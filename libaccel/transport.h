@@ -120,7 +120,8 @@ struct accel_transport_ops {
 		    uint32_t round, int64_t sleep_ns, struct accel_signal *signal);
 	/*
 	 * peer >= 0: fence it, tell it, never touch it again; when this returns neither it nor a NIC on
-	 * its behalf reads or writes memory of this rank. -1: say goodbye to all and free.
+	 * its behalf reads or writes memory of this rank. -1: say goodbye to all, let go of what the
+	 * context itself had shown, and free; in a child of fork() free alone.
 	 */
 	void (*close)(struct accel_transport *transport, int peer);
 };
