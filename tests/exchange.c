@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const places[] = {"buffer", "pointer", "output"};
+static const char *const places[] = {"buffer", "pointer", "output", "bare pointer"};
 
 static uint64_t below(uint64_t *state, uint64_t bound)
 {
@@ -93,19 +93,39 @@ void exchange_shape_plain(struct exchange_shape *shape, uint64_t seed, int world
 	reference_place_contiguous(&shape->ref);
 }
 
+bool exchange_lands(const struct exchange_shape *shape, int a, int b)
+{
+	return shape->host_ranks && a / shape->host_ranks != b / shape->host_ranks;
+}
+
+/* Must some peer map what this rank sends from? Alone it stages, too. */
+static bool is_mapped(const struct exchange *e)
+{
+	for (int r = 0; r < e->shape->ref.world; r++)
+		if (r != e->rank && !exchange_lands(e->shape, e->rank, r))
+			return true;
+	return e->shape->ref.world == 1;
+}
+
+static bool is_staged(const struct exchange *e, enum exchange_place place)
+{
+	return place == EXCHANGE_POINTER || (place == EXCHANGE_BARE && is_mapped(e));
+}
+
 void exchange_shape_print(const struct exchange_shape *shape)
 {
 	const struct reference_shape *ref = &shape->ref;
 
 	tap_diag("shape seed %" PRIu64
 		 ": R %d H %u K %u E %u T <= %u %s%s receive %u input %u lanes %u x %s y %s pad %u "
-		 "expand %u skew %d holes %u%% duplicates %u%%%s%s%s",
+		 "expand %u skew %d holes %u%% duplicates %u%%%s%s%s, %d a host",
 		 ref->seed, ref->world, ref->hidden, ref->topk, ref->experts, ref->tokens_max,
 		 ref->fp8 ? "fp8" : "bf16", ref->codes_given ? " given" : "", shape->receive,
 		 shape->combine_input, shape->lanes, places[shape->x_place], places[shape->y_place],
 		 shape->pad_bytes, shape->expand_alignment, (int)ref->skew, ref->holes_percent,
 		 ref->duplicates_percent, ref->weightless ? " weightless" : "",
-		 ref->odd_values ? " odd" : "", shape->blocking ? " blocking" : "");
+		 ref->odd_values ? " odd" : "", shape->blocking ? " blocking" : "",
+		 shape->host_ranks ? shape->host_ranks : ref->world);
 }
 
 void exchange_ep_opts(const struct exchange_shape *shape, struct accel_ep_opts *opts)
@@ -152,10 +172,15 @@ static int memory_make(struct exchange_memory *memory, struct accel_device *dev,
 	int rc;
 
 	memory->bytes = bytes;
-	if (place == EXCHANGE_POINTER)
-		memory->addr = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	if (place == EXCHANGE_POINTER || place == EXCHANGE_BARE) {
+		memory->own = memory->addr = aligned_alloc(64, (bytes + 63) / 64 * 64);
+		if (!memory->addr)
+			return -ENOMEM;
+	}
+	if (place == EXCHANGE_BARE)
+		return accel_buffer_import_ptr(dev, memory->addr, bytes, &memory->buf);
 	if (place != EXCHANGE_BUFFER)
-		return place == EXCHANGE_OUTPUT || memory->addr ? 0 : -ENOMEM;
+		return 0;
 	rc = accel_buffer_create(dev, bytes, NULL, &memory->buf);
 	if (!rc)
 		memory->addr = accel_buffer_addr(memory->buf);
@@ -164,10 +189,8 @@ static int memory_make(struct exchange_memory *memory, struct accel_device *dev,
 
 static void memory_free(struct exchange_memory *memory)
 {
-	if (memory->buf)
-		accel_buffer_destroy(memory->buf);
-	else
-		free(memory->addr);
+	accel_buffer_destroy(memory->buf);
+	free(memory->own);
 }
 
 /* Bytes from row to row of x, y (and out), and of the scales that lie behind the x rows. */
@@ -341,6 +364,12 @@ static uint64_t payload_bytes(const struct reference_shape *ref)
 	return ref->fp8 ? ref->hidden + 4 * reference_blocks(ref) : 2 * ref->hidden;
 }
 
+/* Of a row as a NIC sends it. */
+static uint64_t wire_bytes(const struct reference_shape *ref)
+{
+	return (payload_bytes(ref) + 15) / 16 * 16;
+}
+
 static void count_begun(struct exchange *e, uint32_t index)
 {
 	const struct reference_shape *ref = &e->shape->ref;
@@ -348,12 +377,18 @@ static void count_begun(struct exchange *e, uint32_t index)
 	const struct reference_input *in = &lane->in[e->rank];
 
 	lane->round++;
-	for (uint32_t t = 0; t < in->tokens; t++)
-		for (int d = 0; d < ref->world; d++)
-			lane->want.rows_sent += reference_token_goes(ref, in, t, d);
+	for (uint32_t t = 0; t < in->tokens; t++) {
+		for (int d = 0; d < ref->world; d++) {
+			const bool goes = reference_token_goes(ref, in, t, d);
+
+			lane->want.rows_sent += goes;
+			if (goes && exchange_lands(e->shape, e->rank, d))
+				lane->want.bytes_wire += wire_bytes(ref);
+		}
+	}
 	if (ref->fp8 && !ref->codes_given)
 		lane->want.bytes_quantised += in->tokens * payload_bytes(ref);
-	else if (e->shape->x_place == EXCHANGE_POINTER)
+	else if (is_staged(e, e->shape->x_place))
 		lane->want.bytes_staged += in->tokens * payload_bytes(ref);
 }
 
@@ -375,8 +410,9 @@ static int received(struct exchange *e, uint32_t index, int rc)
 	if (rc)
 		return rc;
 	lane->want.rows_received += recv->rows;
-	if (e->shape->receive == ACCEL_RECEIVE_LANDED)
-		lane->want.bytes_landed += recv->rows * payload_bytes(&e->shape->ref);
+	for (uint32_t i = 0; i < recv->rows && e->shape->receive == ACCEL_RECEIVE_LANDED; i++)
+		if (!exchange_lands(e->shape, recv->src_rank[i], e->rank))
+			lane->want.bytes_landed += payload_bytes(&e->shape->ref);
 	return e->shape->expand_alignment ? expand(e, index) : 0;
 }
 
@@ -519,9 +555,14 @@ static void count_combine(struct exchange *e, uint32_t index)
 	struct exchange_lane *lane = &e->lane[index];
 	const bool by_expert = e->shape->combine_input == ACCEL_COMBINE_EXPERT;
 
-	if (e->shape->y_place == EXCHANGE_POINTER)
+	if (is_staged(e, e->shape->y_place))
 		lane->want.bytes_staged += (by_expert ? lane->recv.entries : lane->recv.rows) *
 					   2ull * e->shape->ref.hidden;
+	for (int r = 0; r < e->shape->ref.world; r++)
+		if (exchange_lands(e->shape, e->rank, r))
+			lane->want.bytes_wire += (lane->recv.rank_offset[r + 1] -
+						  lane->recv.rank_offset[r]) *
+						 2ull * e->shape->ref.hidden;
 }
 
 int exchange_combine_begin(struct exchange *e, uint32_t index)

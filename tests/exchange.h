@@ -18,6 +18,7 @@ enum exchange_place {
 	EXCHANGE_BUFFER,  /* an accel_buffer */
 	EXCHANGE_POINTER, /* malloc'ed: the library must stage it */
 	EXCHANGE_OUTPUT,  /* y only: accel_ep_output_get()'s memory */
+	EXCHANGE_BARE,	  /* malloc'ed, and imported: staged where a peer must map it */
 };
 
 struct exchange_shape {
@@ -29,11 +30,13 @@ struct exchange_shape {
 	uint32_t expand_alignment; /* 0: not expanded */
 	bool blocking;	 /* accel_ep_dispatch() and accel_ep_combine() in exchange_round() */
 	bool contiguous; /* placement tables are left to the library */
+	/* ranks r with the same r / host_ranks share memory, other pairs a NIC; 0: all share it */
+	int host_ranks;
 };
 
 struct exchange_memory {
 	struct accel_buffer *buf; /* NULL: malloc'ed, or the library's */
-	uint8_t *addr;
+	uint8_t *addr, *own;	  /* own: to be freed */
 	size_t bytes;
 };
 
@@ -64,6 +67,8 @@ struct exchange {
 void exchange_shape_random(struct exchange_shape *shape, uint64_t seed, int world);
 /* A plain shape: bf16, in place, RANK, buffers, hidden 256, top-4 of 16, 24 tokens. */
 void exchange_shape_plain(struct exchange_shape *shape, uint64_t seed, int world);
+/* Does what rank a sends to rank b land there? */
+bool exchange_lands(const struct exchange_shape *shape, int a, int b);
 void exchange_shape_print(const struct exchange_shape *shape);
 
 /* Options and create on their own, for tests that want only the context. */
