@@ -63,6 +63,7 @@ static int take_regions(struct accel_ep *ep)
 
 static const struct accel_transport_ops *const links[ACCEL_LINKS] = {
 	[ACCEL_LINK_SHM] = &accel_shm_ops,
+	[ACCEL_LINK_VERBS] = &accel_verbs_ops,
 };
 
 static bool is_remote(const struct accel_group *group, int rank)
