@@ -140,7 +140,7 @@ static bool side_open(struct side *side, const char *device)
 	if (!ok)
 		return false;
 	side->addr = accel_buffer_addr(side->buf);
-	side->region = accel_device_region_find(side->dev, side->addr, BYTES);
+	side->region = accel_device_region_find(side->dev, side->addr, BYTES, false);
 	return CHECK(side->region);
 }
 
