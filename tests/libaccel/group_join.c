@@ -7,6 +7,7 @@
  */
 #include "group.h"
 
+#include "error_is.h"
 #include "leaks.h"
 #include "pair.h"
 #include "ranks.h"
@@ -83,16 +84,6 @@ static int join(struct member *m, uint32_t joining, uint32_t absent, int64_t tim
 					       away[ACCEL_RANKS_MAX / 64] = {absent};
 
 	return accel_group_join(m->group, joins, absent ? away : NULL, timeout_ns);
-}
-
-static bool error_is(const void *obj, int code, int about, const char *text)
-{
-	struct accel_error error = {.size = sizeof(error)};
-
-	return CHECK_EQ(accel_error_get(obj, &error), 0) && CHECK_EQ(error.code, code) &&
-	       tap_check(error.rank == about && strstr(error.text, text), __FILE__, __LINE__,
-			 "not about rank %d, or without \"%s\": rank %d: %s", about, text,
-			 error.rank, error.text);
 }
 
 /* ---- killed, and started again ---- */

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "group.h"
 
+#include "error_is.h"
 #include "leaks.h"
 #include "pair_net.h"
 #include "ranks.h"
@@ -135,16 +136,6 @@ static bool uses_tcp(const struct member *m, int peer)
 
 	getsockopt(accel_channel_fd(m->group->channel[peer]), SOL_SOCKET, SO_DOMAIN, &domain, &len);
 	return domain == AF_INET || domain == AF_INET6;
-}
-
-static bool error_is(const void *obj, int code, int about, const char *text)
-{
-	struct accel_error error = {.size = sizeof(error)};
-
-	return CHECK_EQ(accel_error_get(obj, &error), 0) && CHECK_EQ(error.code, code) &&
-	       tap_check(error.rank == about && strstr(error.text, text), __FILE__, __LINE__,
-			 "not about rank %d, or without \"%s\": rank %d: %s", about, text,
-			 error.rank, error.text);
 }
 
 static void run(int world, void (*body)(struct ranks_ctx *ctx, int rank), uint64_t dies)

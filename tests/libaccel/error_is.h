@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Copyright (c) 2026 The accel authors */
+/* Whether the last error of an object, or of the thread, says what it should. */
+#ifndef ACCEL_TESTS_ERROR_IS_H
+#define ACCEL_TESTS_ERROR_IS_H
+
+#include "tap.h"
+
+#include <accel/accel_error.h>
+#include <string.h>
+
+static inline bool error_is(const void *obj, int code, int about, const char *text)
+{
+	struct accel_error error = {.size = sizeof(error)};
+
+	return CHECK_EQ(accel_error_get(obj, &error), 0) && CHECK_EQ(error.code, code) &&
+	       tap_check(error.rank == about && strstr(error.text, text), __FILE__, __LINE__,
+			 "not about rank %d, or without \"%s\": rank %d: %s", about, text,
+			 error.rank, error.text);
+}
+
+#endif
