@@ -3,7 +3,8 @@
 /*
  * accel-perf-openmpi and accel-perf-mpich: `accel-perf ep` with the ways of MPI measured in turn with
  * accel's, in the same ranks. Called by a user it starts mpirun, with the settings that were found
- * fastest between ranks of one host, on itself; there the first argument says so.
+ * fastest between ranks of one host, on itself; there the first argument says so. Where accel is held
+ * to a NIC so is Open MPI, by UCX on the same devices; --tcp shows what it does without RDMA.
  */
 #define _GNU_SOURCE
 #include "mpi_exchange.h"
@@ -27,17 +28,36 @@
 static const char *const start[] = {"mpirun.openmpi",  "-q",	    "--allow-run-as-root",
 				    "--oversubscribe", "--bind-to", "none"};
 /* CMA is a little faster for the largest messages, and at times ten times slower for smaller ones. */
-#define SETTINGS                                                                                   \
+#define SHM_SETTINGS                                                                               \
 	"--mca pml ob1 --mca btl self,vader --mca osc sm --mca btl_vader_single_copy_mechanism none"
+/*
+ * rc_v is rc_verbs with ud_verbs to connect by, whose check of addresses drops all that comes by rxe.
+ * The window that the ranks measure in is osc sm's.
+ */
+#define VERBS_SETTINGS                                                                             \
+	"--mca pml ucx --mca osc sm -x UCX_TLS=rc_v,self -x UCX_UD_VERBS_ETH_DGID_CHECK=n"
+#define TCP_SETTINGS "--mca pml ob1 --mca btl self,tcp --mca osc sm"
 #else
 #define MPI_NAME "mpich"
 #define MPI_PACKAGE "mpich"
 static const char *const start[] = {"mpiexec.mpich", "-bind-to", "none"};
 /* CMA is faster for the largest messages alone. */
-#define SETTINGS "-genv UCX_TLS posix,self,cma -genv UCX_RNDV_THRESH 4m"
+#define SHM_SETTINGS "-genv UCX_TLS posix,self,cma -genv UCX_RNDV_THRESH 4m"
 #endif
 
 #define AS_RANK "--as-rank" /* what mpirun is told to give to the ranks that it starts */
+
+/* How MPI's ranks reach each other, and what is measured over that. */
+static const struct path {
+	const char *name, *settings;
+	const char *method[PERF_PEERS];
+} paths[] = {
+	{"shm", SHM_SETTINGS, {MPI_NAME "-alltoallv", MPI_NAME "-put", "mpi3-window"}},
+#ifdef OPEN_MPI
+	{"verbs", VERBS_SETTINGS, {MPI_NAME "-alltoallv"}},
+	{"tcp", TCP_SETTINGS, {MPI_NAME "-alltoallv"}},
+#endif
+};
 
 enum {
 	WORDS_MAX = 128, /* of the command that starts the ranks */
@@ -45,9 +65,14 @@ enum {
 
 static const char usage[] =
 	"\n"
-	"accel-perf-" MPI_NAME " [--mpirun 'WORDS'] [options of accel-perf ep]\n"
+	"accel-perf-" MPI_NAME " [--mpirun 'WORDS'] [--tcp] [options of accel-perf ep]\n"
 	"measures MPI_Alltoallv, MPI_Put and a shared window by hand in turn with accel. It starts\n"
-	"itself by mpirun; WORDS, more options of mpirun's, are put in. Rows are never quantised.\n";
+	"itself by mpirun; WORDS, more options of mpirun's, are put in. Rows are never quantised.\n"
+#ifdef OPEN_MPI
+	"With --transport verbs MPI_Alltoallv alone is measured, by UCX held to rc_verbs on the same\n"
+	"devices; with --tcp by TCP, on the interfaces of the --devices if they are given.\n"
+#endif
+	;
 
 /* ---- the peers, as accel-perf calls them ---- */
 
@@ -115,13 +140,21 @@ static const char *library_version(void)
 	return text + at;
 }
 
-static int run_as_rank(int argc, char **argv, const char *settings_text)
+static const struct path *path_find(const char *name)
+{
+	for (unsigned i = 0; i < sizeof(paths) / sizeof(*paths); i++)
+		if (!strcmp(name, paths[i].name))
+			return &paths[i];
+	return NULL;
+}
+
+static int run_as_rank(int argc, char **argv, const struct path *path, const char *settings_text)
 {
 	const struct perf_peers peers = {
 		.software = MPI_NAME,
 		.version = library_version(),
 		.settings = settings_text,
-		.method = {MPI_NAME "-alltoallv", MPI_NAME "-put", "mpi3-window"},
+		.method = {path->method[0], path->method[1], path->method[2]},
 		.bytes = peer_bytes,
 		.create = peer_create,
 		.dispatch = peer_dispatch,
@@ -173,23 +206,21 @@ static bool add_settings(struct command *command, char *text)
 	return true;
 }
 
-static uint32_t ranks_of(int argc, char **argv, int *rc)
+/* -1, or an exit code. What opts points to is gone afterwards: its numbers and devices are not. */
+static int read_opts(int argc, char **argv, struct perf_ep_opts *opts)
 {
 	char **copy = calloc((size_t)argc + 1, sizeof(*copy));
-	struct perf_ep_opts opts = {0};
+	int rc = copy ? -1 : PERF_MISSING;
 
-	*rc = copy ? -1 : PERF_MISSING;
 	for (int i = 0; copy && i < argc; i++) /* the parser takes lists apart */
 		if (!(copy[i] = strdup(argv[i])))
-			*rc = PERF_MISSING;
-	if (*rc < 0)
-		*rc = perf_ep_opts_parse(argc, copy, &opts);
-	if (*rc < 0 && opts.huge)
-		*rc = refuse("--huge: MPI's windows have base pages");
+			rc = PERF_MISSING;
+	if (rc < 0)
+		rc = perf_ep_opts_parse(argc, copy, opts);
 	for (int i = 0; copy && i < argc; i++)
 		free(copy[i]);
 	free(copy);
-	return opts.ranks;
+	return rc;
 }
 
 static int run(struct command *command)
@@ -217,48 +248,137 @@ static int run(struct command *command)
 	return PERF_MISSING;
 }
 
-static int start_ranks(int argc, char **argv)
+struct request { /* of a user */
+	struct perf_ep_opts opts;
+	char *mpirun; /* its words, or NULL */
+	bool tcp;
+	int argc; /* of accel-perf ep */
+	char **argv;
+};
+
+/* -1, or an exit code. */
+static int read_request(int argc, char **argv, struct request *request)
 {
-	char count[16], self[4096], own[] = SETTINGS;
-	ssize_t bytes = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	struct command command = {0};
-	bool fits = true;
 	int rc;
 
-	for (unsigned i = 0; i < sizeof(start) / sizeof(*start); i++)
-		fits = fits && add_word(&command, (char *)start[i]);
-	fits = fits && add_settings(&command, own);
-	if (argc > 1 && !strcmp(argv[1], "--mpirun")) {
-		if (argc == 2)
-			return refuse("--mpirun needs its words");
-		fits = fits && add_settings(&command, argv[2]);
-		argv += 2;
-		argc -= 2;
+	for (; argc > 1; argc--, argv++) {
+		if (!strcmp(argv[1], "--tcp")) {
+			request->tcp = true;
+		} else if (!strcmp(argv[1], "--mpirun")) {
+			if (argc == 2)
+				return refuse("--mpirun needs its words");
+			request->mpirun = argv[2];
+			argc--;
+			argv++;
+		} else {
+			break;
+		}
 	}
-	snprintf(count, sizeof(count), "%u", ranks_of(argc, argv, &rc));
+	request->argc = argc;
+	request->argv = argv;
+	rc = read_opts(argc, argv, &request->opts);
 	if (!rc)
 		fputs(usage, stdout);
+	if (rc < 0 && request->opts.huge)
+		return refuse("--huge: MPI's windows have base pages");
+	return rc;
+}
+
+static int start_ranks(int argc, char **argv)
+{
+	char count[16], self[4096], own[160];
+	ssize_t bytes = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	struct command command = {0};
+	struct request request = {0};
+	const struct path *path;
+	bool fits = true;
+	int rc = read_request(argc, argv, &request);
+
 	if (rc >= 0)
 		return rc;
+	path = path_find(request.tcp			       ? "tcp"
+			 : perf_ep_opts_is_wire(&request.opts) ? "verbs"
+							       : "shm");
+	if (!path)
+		return refuse("verbs and TCP are measured with Open MPI: accel-perf-openmpi");
+	for (unsigned i = 0; i < sizeof(start) / sizeof(*start); i++)
+		fits = fits && add_word(&command, (char *)start[i]);
+	snprintf(own, sizeof(own), "%s", path->settings);
+	fits = fits && add_settings(&command, own) &&
+	       (!request.mpirun || add_settings(&command, request.mpirun));
+	snprintf(count, sizeof(count), "%u", request.opts.ranks);
 	self[bytes < 0 ? 0 : bytes] = '\0';
 	fits = fits && add_word(&command, "-n") && add_word(&command, count) &&
 	       add_word(&command, self) && add_word(&command, AS_RANK) &&
-	       add_word(&command, command.settings);
-	for (int i = 1; i < argc; i++)
-		fits = fits && add_word(&command, argv[i]);
+	       add_word(&command, (char *)path->name) && add_word(&command, command.settings);
+	for (int i = 1; i < request.argc; i++)
+		fits = fits && add_word(&command, request.argv[i]);
 	if (!fits)
 		return refuse("too many words");
 	return run(&command);
 }
 
+/* ---- a rank ---- */
+
+#ifdef OPEN_MPI
+/* The network interface that a device's port 1, or the port it names, is of. */
+static bool read_netdev(const char *device, char *netdev, size_t netdev_bytes)
+{
+	int name = (int)strcspn(device, ":");
+	char path[256];
+	bool ok = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%.*s/ports/%s/gid_attrs/ndevs/0", name,
+		 device, device[name] ? device + name + 1 : "1");
+	file = fopen(path, "re");
+	if (file && fgets(netdev, (int)netdev_bytes, file)) {
+		netdev[strcspn(netdev, "\n")] = '\0';
+		ok = true;
+	}
+	if (file)
+		fclose(file);
+	return ok;
+}
+
+/* MPI, too, has a device of its own in each rank; it reads the environment when it starts. */
+static void take_device(const struct path *path, const struct perf_devices *devices)
+{
+	const char *rank = getenv("OMPI_COMM_WORLD_RANK"), *device;
+	char text[PERF_DEVICE_BYTES + 2];
+
+	if (!rank || !devices->count)
+		return;
+	device = devices->name[strtoul(rank, NULL, 10) % devices->count];
+	if (!strcmp(path->name, "verbs")) {
+		snprintf(text, sizeof(text), "%s%s", device, strchr(device, ':') ? "" : ":1");
+		setenv("UCX_NET_DEVICES", text, 1);
+	} else if (!strcmp(path->name, "tcp") && read_netdev(device, text, sizeof(text))) {
+		setenv("OMPI_MCA_btl_tcp_if_include", text, 1);
+	}
+}
+#else
+static void take_device(const struct path *path, const struct perf_devices *devices)
+{
+	(void)path;
+	(void)devices;
+}
+#endif
+
 int main(int argc, char **argv)
 {
+	struct perf_ep_opts opts = {0};
+	const struct path *path;
 	int code;
 
-	if (argc < 3 || strcmp(argv[1], AS_RANK))
+	if (argc < 4 || strcmp(argv[1], AS_RANK))
 		return start_ranks(argc, argv);
+	path = path_find(argv[2]);
+	if (!path || read_opts(argc - 3, argv + 3, &opts) >= 0)
+		return PERF_USAGE;
+	take_device(path, &opts.devices);
 	MPI_Init(NULL, NULL);
-	code = run_as_rank(argc - 2, argv + 2, argv[2]);
+	code = run_as_rank(argc - 3, argv + 3, path, argv[3]);
 	MPI_Finalize();
 	return code;
 }

@@ -7,6 +7,7 @@
  */
 #include "perf_case.h"
 
+#include "perf_ep.h"
 #include "perf_floor.h"
 #include "perf_machine.h"
 #include "perf_peers.h"
@@ -93,6 +94,7 @@ static void ep_opts(const struct perf_case *c, enum perf_method receive, struct 
 		.combine_input = c->by_expert ? ACCEL_COMBINE_EXPERT : ACCEL_COMBINE_RANK,
 		.lanes = 1,
 		.huge = c->huge ? ACCEL_HUGE_NEED : ACCEL_HUGE_NEVER,
+		.remote_ranks = c->wire ? (uint32_t)c->world - 1 : 0,
 	};
 }
 
@@ -249,19 +251,33 @@ static void make_peers(struct side *s)
 	}
 }
 
-static void set_up(struct side *s)
+static void make_group(struct side *s)
 {
+	const struct perf_devices *devices = s->c->devices;
 	struct accel_group_opts opts = {
-		.size = sizeof(opts), .allgather = perf_rank_allgather, .allgather_arg = s->self};
+		.size = sizeof(opts),
+		.allgather = perf_rank_allgather,
+		.allgather_arg = s->self,
+		.transports = s->c->transports,
+		.verbs_devices = devices->count
+					 ? devices->name[(unsigned)s->self->rank % devices->count]
+					 : NULL,
+	};
 	struct accel_group_info info = {.size = sizeof(info)};
-	size_t sums_bytes = s->c->tokens * perf_wide_bytes(s->c);
 
-	s->ops = k_ops_get(NULL);
 	must(s, accel_device_open(s->c->device, &s->dev), NULL, PERF_MISSING, "accel_device_open");
 	must(s, accel_group_create(s->dev, s->self->rank, s->self->world, &opts, &s->group), NULL,
 	     PERF_MISSING, "accel_group_create");
 	accel_group_info_get(s->group, &info);
 	snprintf(s->out->transport, sizeof(s->out->transport), "%s", info.transport);
+}
+
+static void set_up(struct side *s)
+{
+	size_t sums_bytes = s->c->tokens * perf_wide_bytes(s->c);
+
+	s->ops = k_ops_get(NULL);
+	make_group(s);
 	s->sums = private_memory(s, sums_bytes);
 	for (int echo = 0; echo < 2; echo++)
 		s->expected[echo] = private_memory(s, sums_bytes);

@@ -11,7 +11,7 @@
  *                then combine
  *     quant      quantising each rank's rows
  *
- * by in place, landed (both accel), the peers that the program brings (perf_peers.h) and floor: the
+ * by in place, landed (both accel; what a NIC brings lands in both), the peers that the program brings (perf_peers.h) and floor: the
  * same kernels over the same number of rows, all ranks at once, each in its private memory, with no
  * peer.
  */
@@ -45,6 +45,8 @@ enum perf_rows {
 	PERF_ROWS_QUANTISED, /* the caller has bf16, the library makes FP8 of it */
 };
 
+struct perf_devices;
+
 struct perf_case {
 	int world;
 	uint32_t tokens, hidden, experts, topk, groups, groups_kept;
@@ -55,7 +57,10 @@ struct perf_case {
 	uint64_t seed;
 	double skew; /* of k_skew_bias() */
 	bool huge;
-	const char *device;		/* whose memory accel has: host, accelN */
+	const char *device;	/* whose memory accel has: host, accelN */
+	const char *transports; /* of accel's group; NULL: as it does unasked */
+	const struct perf_devices *devices;
+	bool wire;			/* ranks reach each other by NICs alone */
 	const struct perf_peers *peers; /* NULL: there are none */
 	unsigned peer_seconds_max;	/* that all samples of a peer may take, or it is left out */
 };

@@ -21,9 +21,12 @@
 
 #define MEMORY_SHARE 0.6 /* of MemAvailable that a case may take */
 #define GIB 1073741824.0
+#define KB 1000.0
 
 enum {
-	PEER_SECONDS_MAX = 5, /* of one peer and case; beside it accel and the floors take less */
+	/* Of one peer and case; beside it accel and the floors take less. Over a wire all are slower. */
+	PEER_SECONDS_MAX = 5,
+	PEER_SECONDS_WIRE_MAX = 300,
 	CASES_MAX = PERF_TOKENS_LIST_MAX * 4,
 };
 
@@ -50,11 +53,12 @@ static const char *method_name(const struct plan *plan, enum perf_method m)
 
 static unsigned methods_of(const struct plan *plan, bool by_expert)
 {
-	unsigned receive = plan->opts.receive, peers = ((1u << PERF_PEERS) - 1) << PERF_PEER;
+	unsigned receive = plan->opts.receive, peers = 0;
 
+	for (int m = PERF_PEER; m < PERF_METHODS; m++)
+		peers |= plan->peers && plan->peers->method[m - PERF_PEER] ? 1u << m : 0;
 	/* y is read where it lies however x came: one way is enough for combine alone */
-	return (by_expert ? receive & -receive : receive) | 1u << PERF_FLOOR |
-	       (plan->peers ? peers : 0);
+	return (by_expert ? receive & -receive : receive) | 1u << PERF_FLOOR | peers;
 }
 
 static void add_case(struct plan *plan, uint32_t tokens, enum perf_rows rows, bool by_expert,
@@ -75,12 +79,16 @@ static void add_case(struct plan *plan, uint32_t tokens, enum perf_rows rows, bo
 		.ops = ops,
 		.methods = methods_of(plan, by_expert),
 		.peers = plan->peers,
-		.peer_seconds_max = PEER_SECONDS_MAX,
+		.peer_seconds_max = perf_ep_opts_is_wire(o) ? PEER_SECONDS_WIRE_MAX
+							    : PEER_SECONDS_MAX,
 		.samples = o->samples ? o->samples : perf_samples_of(tokens),
 		.seed = o->seed,
 		.skew = o->skew,
 		.huge = o->huge,
 		.device = o->device,
+		.transports = o->transports,
+		.devices = &o->devices,
+		.wire = perf_ep_opts_is_wire(o),
 	};
 }
 
@@ -228,7 +236,8 @@ static int method_columns(const struct plan *plan)
 	int columns = 8;
 
 	for (int m = 0; plan->peers && m < PERF_METHODS; m++) {
-		int name = (int)strlen(method_name(plan, (enum perf_method)m));
+		const char *method = method_name(plan, (enum perf_method)m);
+		int name = method ? (int)strlen(method) : 0;
 
 		columns = name > columns ? name : columns;
 	}
@@ -244,8 +253,9 @@ static void print_head(struct plan *plan, unsigned run)
 	printf("\nrun %u of %u; a cache line goes from core to core in %" PRId64 " ns\n", run + 1,
 	       plan->opts.runs, ns);
 	printf("medians in us, and times their floor\n");
-	printf("%6s  %-9s  %-6s  %-*s  %16s  %16s  %16s\n", "tokens", "rows", "y by",
-	       method_columns(plan), "method", "dispatch", "echo", "combine");
+	printf("%6s  %-9s  %-6s  %-*s  %16s  %16s  %16s%s\n", "tokens", "rows", "y by",
+	       method_columns(plan), "method", "dispatch", "echo", "combine",
+	       perf_ep_opts_is_wire(&plan->opts) ? "     KB sent requests" : "");
 }
 
 /* Peers may have been left out. */
@@ -255,6 +265,16 @@ static bool measured(const struct plan *plan, unsigned run, unsigned index, enum
 		if (*id_at(plan, run, index, perf_track((enum perf_op)op, m)))
 			return true;
 	return false;
+}
+
+/* What a NIC did for one dispatch of all ranks together. */
+static void print_wire(const struct plan *plan, unsigned id)
+{
+	const struct perf_counters *counters = id ? &plan->report.results[id - 1].counters : NULL;
+
+	if (counters && counters->work_requests)
+		printf("  %10.1f %8" PRIu64, (double)counters->bytes_wire / KB,
+		       counters->work_requests);
 }
 
 static void print_case(const struct plan *plan, unsigned run, unsigned index)
@@ -281,6 +301,8 @@ static void print_case(const struct plan *plan, unsigned run, unsigned index)
 				printf("  %9.1f %5.2fx", m == PERF_FLOOR ? floor : us,
 				       m == PERF_FLOOR ? 1.0 : us / floor);
 		}
+		print_wire(plan, *id_at(plan, run, index,
+					perf_track(PERF_DISPATCH, (enum perf_method)m)));
 		printf("\n");
 	}
 	fflush(stdout);
@@ -309,8 +331,8 @@ static void skip_slow_peers(struct plan *plan, const struct perf_case *c,
 
 		if (!out->too_slow_ns[m])
 			continue;
-		snprintf(why, sizeof(why), "%.1f ms a round: %u samples would take more than %d s",
-			 (double)out->too_slow_ns[m] * 1e-6, c->samples, PEER_SECONDS_MAX);
+		snprintf(why, sizeof(why), "%.1f ms a round: %u samples would take more than %u s",
+			 (double)out->too_slow_ns[m] * 1e-6, c->samples, c->peer_seconds_max);
 		skip(plan, c, method_name(plan, (enum perf_method)m), why);
 	}
 }
@@ -397,6 +419,10 @@ static void print_setting(const struct plan *plan)
 	       ", skew %g, %s pages, device %s\n",
 	       o->ranks, o->hidden, o->experts, o->groups, o->topk, o->groups_kept, o->seed,
 	       o->skew, o->huge ? "2 MiB" : "base", o->device);
+	printf("transport %s", o->transports ? o->transports : "auto");
+	for (unsigned i = 0; i < o->devices.count; i++)
+		printf("%s %s", i ? "," : "; devices", o->devices.name[i]);
+	printf("%s\n", perf_ep_opts_is_wire(o) ? "; sent: by one dispatch of all ranks" : "");
 	if (plan->peers)
 		printf("%s %s, %s\n", plan->peers->software, plan->peers->version,
 		       plan->peers->settings);

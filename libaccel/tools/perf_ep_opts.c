@@ -22,7 +22,10 @@ static const char usage[] =
 	"\n"
 	"  --ranks N           processes, pinned to cores in turn (2)\n"
 	"  --tokens LIST       tokens a rank, such as 1,32,128 (1,8,32,128,4096)\n"
-	"  --receive HOW       in_place, landed or both (both)\n"
+	"  --transport WHAT    between ranks: shm, verbs, or auto, what the library takes (auto)\n"
+	"  --devices LIST      RDMA devices such as rxe1,rxe2: rank r has the next, in turn (found)\n"
+	"  --receive HOW       in_place, landed or both (both; over verbs in_place: what a NIC brings\n"
+	"                      lands in any case)\n"
 	"  --dtype TYPE        rows that travel: bf16, fp8 or both (both)\n"
 	"  --combine WHAT      results that combine sums: one a received row (rank), one a row and\n"
 	"                      expert (expert), or both (both)\n"
@@ -115,6 +118,37 @@ static int choice_parse(const char *name, const char *text, const char *first, c
 	return refuse("--%s %s: not %s, %s or both", name, text, first, second);
 }
 
+static int devices_parse(const char *list, struct perf_devices *devices)
+{
+	size_t bytes;
+
+	devices->count = 0;
+	for (const char *word = list;; word += bytes + 1) {
+		bytes = strcspn(word, ",");
+		if (!bytes || bytes >= PERF_DEVICE_BYTES)
+			return refuse("--devices %s: not names with commas between them", list);
+		if (devices->count == PERF_DEVICES_LIST_MAX)
+			return refuse("--devices: more than %d names", PERF_DEVICES_LIST_MAX);
+		snprintf(devices->name[devices->count++], PERF_DEVICE_BYTES, "%.*s", (int)bytes,
+			 word);
+		if (!word[bytes])
+			return -1;
+	}
+}
+
+static int transport_parse(const char *text, const char **transports)
+{
+	*transports = !strcmp(text, "shm") ? "shm" : !strcmp(text, "verbs") ? "verbs" : NULL;
+	if (*transports || !strcmp(text, "auto"))
+		return -1;
+	return refuse("--transport %s: not shm, verbs or auto", text);
+}
+
+bool perf_ep_opts_is_wire(const struct perf_ep_opts *opts)
+{
+	return opts->transports && !strcmp(opts->transports, "verbs");
+}
+
 static void make_quick(struct perf_ep_opts *opts)
 {
 	opts->runs = 1;
@@ -153,6 +187,10 @@ static int option_apply(const char *name, char *text, struct perf_ep_opts *opts)
 			       : refuse("--seed %s: not a number", text);
 	if (!strcmp(name, "skew"))
 		return skew_parse(text, &opts->skew);
+	if (!strcmp(name, "devices"))
+		return devices_parse(text, &opts->devices);
+	if (!strcmp(name, "transport"))
+		return transport_parse(text, &opts->transports);
 	if (!strcmp(name, "receive")) {
 		rc = choice_parse(name, text, "in_place", "landed", &opts->receive);
 	} else if (!strcmp(name, "dtype")) {
@@ -175,8 +213,13 @@ static int option_apply(const char *name, char *text, struct perf_ep_opts *opts)
 	return rc;
 }
 
-static int check(const struct perf_ep_opts *opts)
+static int check(struct perf_ep_opts *opts)
 {
+	if (!opts->receive)
+		opts->receive = 1u << PERF_IN_PLACE |
+				(perf_ep_opts_is_wire(opts) ? 0 : 1u << PERF_LANDED);
+	if (opts->devices.count && opts->transports && !perf_ep_opts_is_wire(opts))
+		return refuse("--devices is for --transport verbs");
 	if (opts->experts % opts->groups)
 		return refuse("--experts %u: not a multiple of the %u groups", opts->experts,
 			      opts->groups);
@@ -200,7 +243,8 @@ int perf_ep_opts_parse(int argc, char **argv, struct perf_ep_opts *opts)
 		{"topk-groups", 1, NULL, 0}, {"samples", 1, NULL, 0}, {"runs", 1, NULL, 0},
 		{"seed", 1, NULL, 0},	     {"skew", 1, NULL, 0},    {"huge", 0, NULL, 0},
 		{"quick", 0, NULL, 0},	     {"json", 1, NULL, 0},    {"help", 0, NULL, 'h'},
-		{"device", 1, NULL, 0},	     {NULL, 0, NULL, 0},
+		{"device", 1, NULL, 0},	     {"devices", 1, NULL, 0}, {"transport", 1, NULL, 0},
+		{NULL, 0, NULL, 0},
 	};
 	int c, at = 0, rc = -1;
 
@@ -216,12 +260,12 @@ int perf_ep_opts_parse(int argc, char **argv, struct perf_ep_opts *opts)
 		.groups_kept = 4,
 		.runs = 3,
 		.seed = 1,
-		.receive = 1u << PERF_IN_PLACE | 1u << PERF_LANDED,
 		.rows = 1u << PERF_ROWS_BF16 | 1u << PERF_ROWS_FP8 | 1u << PERF_ROWS_QUANTISED,
 		.by_rank = true,
 		.by_expert = true,
 	};
 	opterr = 0;
+	optind = 0; /* it may be called again */
 	while (rc < 0 && (c = getopt_long(argc, argv, "h", longs, &at)) >= 0) {
 		if (c == 'h') {
 			fputs(usage, stdout);

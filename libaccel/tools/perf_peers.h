@@ -31,7 +31,7 @@ struct perf_peers {
 	const char *software;		/* in the document's "software" */
 	const char *version;		/* its version */
 	const char *settings;		/* how it was started */
-	const char *method[PERF_PEERS]; /* in the document */
+	const char *method[PERF_PEERS]; /* in the document; NULL: not offered as it was started */
 	uint64_t (*bytes)(const struct perf_case *c, unsigned peer); /* of one rank */
 	/* Collective; NULL: no memory. */
 	void *(*create)(const struct perf_case *c, unsigned peer, bool crowded);
