@@ -48,6 +48,16 @@ check xz-utils              command -v xz
 check qemu-system-x86       command -v qemu-system-x86_64
 check busybox-static        command -v busybox
 check ibverbs-providers     ls /usr/lib/*/libibverbs/librxe-rdmav*.so
+check perftest              command -v ib_write_bw ib_write_lat ib_send_lat
+bench-rdma perftest         command -v ib_write_bw ib_write_lat ib_send_lat
+bench-rdma libopenmpi-dev   command -v mpicc.openmpi
+bench-rdma openmpi-bin      command -v mpirun.openmpi
+bench-rdma python3          command -v python3
+bench-rdma iproute2         command -v ip rdma tc
+bench-rdma qemu-system-x86  command -v qemu-system-x86_64
+bench-rdma busybox-static   command -v busybox
+bench-rdma kmod             command -v depmod modprobe modinfo
+bench-rdma ibverbs-providers ls /usr/lib/*/libibverbs/librxe-rdmav*.so
 bench python3               command -v python3
 bench gnuplot-nox           command -v gnuplot
 bench libopenblas0-pthread  ls /usr/lib/*/openblas-pthread/libopenblas.so.0

@@ -1,0 +1,169 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Copyright (c) 2026 The accel authors
+#
+# The exchange over RDMA devices beside what else moves bytes by them: perftest, and Open MPI by UCX (rc_verbs) and by TCP.
+# All of it in one run on the same devices, a run after the other, so that what disturbs one disturbs all.
+#
+#     mk/bench-rdma.sh [--quick] [--devices A,B[,...]] [--out DIR]
+#
+# Ranks are processes of one host, rank r with the r-th device; perftest runs between the first two. Without --devices it
+# boots a guest whose Soft-RoCE devices have a wire between them, and measures there: ratios then say more than times.
+# Writes DIR ($BUILD/bench-rdma): bench.json (schema accel-perf/1), table.md, and what each program said.
+#
+# --quick takes a minute: few samples, and the bars are met with half as much again.
+# Exit: 0 all bars met, 1 one was missed or a result is wrong, 2 usage, 3 something is missing.
+set -u
+cd "$(dirname "$0")/.." || exit 3
+unset MAKEFLAGS MFLAGS MAKELEVEL
+export PATH="/usr/bin:/bin:/usr/sbin:/sbin:$PATH" BUILD="${BUILD:-build}"
+quick='' devices='' out=$BUILD/bench-rdma
+while [ $# -gt 0 ]; do
+	case $1,${2-} in
+	--quick,*) quick=--quick ;;
+	--devices,?*) devices=$2; shift ;;
+	--out,?*) out=$2; shift ;;
+	--help,*) sed -n '5,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
+	*) echo "bench-rdma: $1: not an option, or without its value; see --help" >&2; exit 2 ;;
+	esac
+	shift
+done
+
+say() {
+	printf 'bench-rdma: %s\n' "$*" >&2
+}
+
+# ---- in a guest ----
+
+if [ -z "$devices" ]; then
+	mk/deps.sh build bench-rdma || exit
+	make -s -j"$(nproc)" BUILD="$BUILD" tools || exit 3
+	rm -rf "$out" && mkdir -p "$out" || exit 3
+	mk/vm.sh --memory 1536 --timeout 3600 --logs "$out/guest" -- sh -c '
+		. tests/vm/wire.sh && wire_up 4 && exec mk/bench-rdma.sh "$@"' bench \
+		--devices rxe1,rxe2,rxe3,rxe4 --out /run/vm/bench $quick
+	code=$?
+	[ ! -d "$out/guest/share/bench" ] || cp "$out/guest/share/bench"/* "$out/"
+	say "$(ls "$out/bench.json" "$out/table.md" 2>&1 | tr '\n' ' ')"
+	exit $code
+fi
+
+# ---- on the devices ----
+
+first=${devices%%,*}
+second=${devices#*,}
+second=${second%%,*}
+if [ "$first" = "$devices" ]; then
+	say '--devices needs two, with commas between them: a rank has one'
+	exit 2
+fi
+for device in $(echo "$devices" | tr , ' '); do
+	[ -e "/sys/class/infiniband/${device%%:*}" ] || { say "there is no RDMA device ${device%%:*} here"; exit 3; }
+done
+for program in ib_write_bw ib_write_lat ib_send_lat mpirun.openmpi; do
+	command -v $program >/dev/null || { say "there is no $program here (mk/deps.sh bench-rdma)"; exit 3; }
+done
+perf=$BUILD/bin/accel-perf-openmpi
+[ -x "$perf" ] || { say "$perf was not built: Open MPI's compiler is missing"; exit 3; }
+rm -rf "$out" && mkdir -p "$out" || exit 3
+trap 'exit 130' INT TERM
+began=$(date +%s)
+failed=0
+
+# What all methods hold to: 2^18 x 4.096 us before a packet counts as lost, since an emulated CPU is slow to acknowledge.
+ack_timeout=18
+export ACCEL_OPTS="${ACCEL_OPTS:+$ACCEL_OPTS,}verbs.ack_timeout=$ack_timeout"
+
+# $1 device: the words of perftest for its port, and for its GID: of RoCE v2 and IPv4 if there is one.
+port_words() {
+	port=1
+	case $1 in *:*) port=${1#*:} ;; esac
+	dir=/sys/class/infiniband/${1%%:*}/ports/$port
+	words="-d ${1%%:*} -i $port"
+	if grep -q Ethernet "$dir/link_layer"; then
+		for gid in "$dir"/gids/*; do
+			index=${gid##*/}
+			[ "$(cat "$dir/gid_attrs/types/$index" 2>/dev/null)" = 'RoCE v2' ] || continue
+			best=${best:-$index}
+			! grep -q '^0000:0000:0000:0000:0000:ffff:' "$gid" || { best=$index; break; }
+		done
+		words="$words -x ${best:-0}"
+	fi
+	echo "$words"
+}
+
+# Waits until something listens at the port.
+await_port() {
+	tries=200
+	until grep -qi ":$(printf %04x "$1") .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do
+		tries=$((tries - 1))
+		[ $tries -gt 0 ] && kill -0 "$2" 2>/dev/null || return 1
+		sleep 0.05
+	done
+}
+
+# $1 where its output goes, $2 program of perftest, rest: its words. The first device serves, the second measures.
+perftest() {
+	file=$out/$1
+	program=$2
+	shift 2
+	echo "$program $*" >"$file.txt"
+	# shellcheck disable=SC2046 # words
+	timeout 120 "$program" $(port_words "$first") -p 18515 -u $ack_timeout -F "$@" >"$file.server" 2>&1 &
+	server=$!
+	# shellcheck disable=SC2046 # words
+	if ! await_port 18515 $server ||
+		! timeout 120 "$program" $(port_words "$second") -p 18515 -u $ack_timeout -F "$@" 127.0.0.1 >>"$file.txt" 2>&1; then
+		say "$program $* failed: $(tail -n 1 "$file.txt")"
+		kill $server 2>/dev/null
+		failed=3
+	fi
+	wait $server
+}
+
+# $1 name, rest: options of accel-perf ep.
+exchange() {
+	name=$1
+	shift
+	say "$(($(date +%s) - began)) s: $name"
+	"$perf" "$@" --transport verbs --devices "$devices" --combine rank --runs 1 --json "$out/$name.json" \
+		>"$out/$name.log" 2>&1 </dev/null
+	code=$?
+	[ $code -gt 1 ] || return 0
+	say "$name: exit $code: $(tail -n 1 "$out/$name.log")"
+	failed=3
+}
+
+# $1 run
+measure() {
+	for dtype in $dtypes; do
+		[ "$dtype" = bf16 ] && row=14336 || row=7392 # FP8: 7168 codes and 56 scales
+		for tokens in $barred; do
+			for try in $(seq $tries); do
+				perftest "$1.ib_write_bw.$dtype.$tokens.$try" ib_write_bw -b -s $row -n "$tokens"
+			done
+		done
+		perftest "$1.ib_write_lat.$dtype.1.1" ib_write_lat -s $row -n 200
+		perftest "$1.ib_send_lat.$dtype.1.1" ib_send_lat -s 8 -n 200
+		# shellcheck disable=SC2086 # words
+		exchange "$1.ucx.$dtype" --dtype $dtype $shape
+	done
+}
+
+if [ -n "$quick" ]; then
+	dtypes=fp8 barred=128 tries=1 shape='--tokens 1,8,128 --samples 12'
+else
+	dtypes='bf16 fp8' barred='128 512' tries=3 shape='--tokens 1,8,128,512'
+fi
+for run in 1 2 3; do
+	measure $run
+done
+if [ -z "$quick" ]; then
+	exchange 1.tcp.bf16 --tcp --dtype bf16 --tokens 1,8,128 --samples 50
+	exchange 1.four.bf16 --ranks 4 --dtype bf16 --tokens 1,8,128 --samples 50
+fi
+python3 mk/bench_rdma.py $quick "$out"
+code=$?
+say "$(($(date +%s) - began)) s"
+[ $failed = 0 ] || exit $failed
+exit $code
