@@ -311,8 +311,9 @@ void moe_report_print(const struct moe_report *r)
 	       o->config.hidden, o->config.intermediate, o->config.experts, o->config.groups,
 	       o->config.topk, o->config.groups_kept, o->config.shared_experts);
 	printf("run: %u ranks over %s, rows %s, received %s, weights %s, routing %s\n", r->world,
-	       r->transport, o->fp8 ? "fp8" : "bf16", o->landed ? "landed" : "in place",
-	       o->weights ? o->weights : "synthetic", routing_name(o));
+	       *r->transport ? r->transport : "nothing yet", o->fp8 ? "fp8" : "bf16",
+	       o->landed ? "landed" : "in place", o->weights ? o->weights : "synthetic",
+	       routing_name(o));
 	if (o->eplb)
 		printf("placement: eplb, %s, %u redundant, by the counts of %s\n", policy_of(r),
 		       o->redundant, o->eplb_from ? o->eplb_from : "the warm-up");
@@ -439,6 +440,17 @@ static json_t *model_json(const struct moe_run_opts *o)
 			 "shared_experts", (int)o->config.shared_experts);
 }
 
+static json_t *words_json(const char *list)
+{
+	json_t *words = json_array();
+
+	for (size_t bytes; *list; list += bytes + (list[bytes] == ',')) {
+		bytes = strcspn(list, ",");
+		json_array_append_new(words, json_stringn(list, bytes));
+	}
+	return words;
+}
+
 static json_t *run_json(const struct moe_report *r)
 {
 	const struct moe_run_opts *o = r->opts;
@@ -447,8 +459,8 @@ static json_t *run_json(const struct moe_report *r)
 	for (uint32_t rank = 0; rank < r->world && !r->failure; rank++)
 		json_array_append_new(tokens, integer(head_of(r, 0, rank)->tokens));
 	return json_pack(
-		"{s:i, s:[s], s:s, s:s, s:s, s:o, s:s, s:s?, s:i, s:i, s:s?, s:s?, s:o, s:s, s:o, s:s, s:o}",
-		"ranks", (int)r->world, "transport", r->transport, "receive",
+		"{s:i, s:o, s:s, s:s, s:s, s:o, s:s, s:s?, s:i, s:i, s:s?, s:s?, s:o, s:s, s:o, s:s, s:o}",
+		"ranks", (int)r->world, "transport", words_json(r->transport), "receive",
 		o->landed ? "landed" : "in_place", "dtype", o->fp8 ? "fp8" : "bf16", "device",
 		o->device, "tokens_per_rank", tokens, "placement", o->eplb ? "eplb" : "contiguous",
 		"eplb_policy", o->eplb ? policy_of(r) : NULL, "eplb_nodes", (int)o->eplb_nodes,
@@ -479,7 +491,8 @@ static json_t *document(const struct moe_report *r)
 		integer(r->weights_bytes), "ep_bytes", "recv", integer(r->ep_sizes.recv_bytes),
 		"quantised", integer(r->ep_sizes.quantised_bytes), "output",
 		integer(r->ep_sizes.output_bytes), "meta", integer(r->ep_sizes.meta_bytes),
-		"returned", 0, "errors", errors, "verdict", moe_report_passed(r) ? "pass" : "fail");
+		"returned", integer(r->ep_sizes.returned_bytes), "errors", errors, "verdict",
+		moe_report_passed(r) ? "pass" : "fail");
 }
 
 int moe_report_json(const struct moe_report *r, const char *path, struct moe_error *err)

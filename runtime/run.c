@@ -21,6 +21,8 @@
 #include "synthetic.h"
 #include "verify.h"
 
+enum { DEVICE_BYTES = 72 }; /* of an RDMA device's name with its port */
+
 /* ---- set-up ---- */
 
 static void tell_loading(void *arg, uint64_t done, uint64_t total)
@@ -82,9 +84,33 @@ static int allgather(void *arg, const void *mine, void *all, size_t bytes)
 	return mpi->allgather(NULL, mine, all, bytes);
 }
 
+/* The RDMA device that is this rank's turn of --devices, or NULL. */
+static const char *my_device(const struct moe_run *run, char name[DEVICE_BYTES])
+{
+	const char *list = run->opts->devices;
+	size_t turn = 0, bytes;
+
+	for (const char *c = list; c && *c; c++)
+		turn += *c == ',';
+	turn = (size_t)run->local_rank % (turn + 1);
+	for (; list && turn; turn--)
+		list = strchr(list, ',') + 1;
+	if (!list)
+		return NULL;
+	bytes = strcspn(list, ",");
+	snprintf(name, DEVICE_BYTES, "%.*s", (int)bytes, list);
+	return name;
+}
+
 static int meet(struct moe_run *run, int port, struct moe_error *err)
 {
-	struct accel_group_opts opts = {.size = sizeof(opts), .timeout_ns = run->opts->timeout_ns};
+	char device[DEVICE_BYTES];
+	struct accel_group_opts opts = {
+		.size = sizeof(opts),
+		.timeout_ns = run->opts->timeout_ns,
+		.transports = run->opts->transports,
+		.verbs_devices = my_device(run, device),
+	};
 	int rc = accel_device_open(run->opts->device, &run->dev);
 
 	if (rc)
@@ -345,7 +371,7 @@ static void say_masked(const struct moe_run *run)
 				r);
 }
 
-static int exit_of(int code)
+static int exit_of(int code, const struct moe_error *err)
 {
 	switch (code) {
 	case 0:
@@ -361,37 +387,47 @@ static int exit_of(int code)
 	case -ECANCELED:
 	case -EPROTO:
 		return MOE_EXIT_PEER;
+	case -EIO: /* of the path to a peer, or of a file */
+		return err->rank >= 0 ? MOE_EXIT_PEER : MOE_EXIT_MISSING;
 	default:
 		return MOE_EXIT_MISSING;
 	}
 }
 
+/* Where a launcher has put this process. */
+struct place {
+	const char *launcher;
+	int rank, local_rank, world;
+};
+
 /* port: of the store; 0: as the launcher says. */
-static int run_as(const struct moe_run_opts *opts, const char *launcher, int rank, int world,
-		  int port, unsigned threads)
+static int run_as(const struct moe_run_opts *opts, const struct place *place, int port,
+		  unsigned threads)
 {
 	struct moe_run run = {.opts = opts,
-			      .rank = rank,
-			      .world = world,
+			      .rank = place->rank,
+			      .local_rank = place->local_rank,
+			      .world = place->world,
 			      .threads = threads,
-			      .launcher = launcher};
+			      .launcher = place->launcher};
 	struct moe_report report = {.opts = opts,
 				    .record = &run.record,
-				    .world = (uint32_t)world,
-				    .transport = moe_run_transport(opts, world),
-				    .launcher = launcher};
+				    .world = (uint32_t)place->world,
+				    .launcher = place->launcher};
+	char transport[MOE_TRANSPORT_BYTES];
 	struct moe_error err = {0};
 	int rc = set_up(&run, port, &err);
 
+	report.transport = moe_run_transport(&run, transport);
 	if (!rc)
 		rc = run_layers(&run, &err);
 	if (!rc)
 		say_masked(&run);
-	if (!rc && rank == 0)
+	if (!rc && run.rank == 0)
 		rc = finish(&run, &report, &err);
 	if (rc)
 		say(&run, &err);
-	if (rank == 0) {
+	if (run.rank == 0) {
 		bool passed;
 
 		report.checks = run.checks;
@@ -405,15 +441,17 @@ static int run_as(const struct moe_run_opts *opts, const char *launcher, int ran
 			moe_report_print(&report);
 		passed = moe_report_passed(&report);
 		tear_down(&run);
-		return rc ? exit_of(rc) : passed ? MOE_EXIT_PASS : MOE_EXIT_FAIL;
+		return rc ? exit_of(rc, &err) : passed ? MOE_EXIT_PASS : MOE_EXIT_FAIL;
 	}
 	tear_down(&run);
-	return exit_of(rc);
+	return exit_of(rc, &err);
 }
 
 static int run_local(void *arg, int rank, int world, int port, unsigned threads)
 {
-	return run_as(arg, "local", rank, world, port, threads);
+	const struct place place = {"local", rank, rank, world};
+
+	return run_as(arg, &place, port, threads);
 }
 
 /* A whole number from the environment, or -1. */
@@ -459,30 +497,35 @@ static int ask_pmix(const struct moe_run_opts *opts, int *rank, int *world, stru
 static int run_launched(const struct moe_run_opts *opts)
 {
 	const char *env_rank = getenv("RANK"), *env_world = getenv("WORLD_SIZE");
-	int local_rank = number_of(getenv("LOCAL_RANK"));
 	int local_world = number_of(getenv("LOCAL_WORLD_SIZE"));
 	bool by_env = env_rank && env_world;
-	int rank = number_of(env_rank), world = number_of(env_world);
+	struct place place = {
+		.launcher = by_env ? "env" : "pmix",
+		.rank = number_of(env_rank),
+		.local_rank = number_of(getenv("LOCAL_RANK")),
+		.world = number_of(env_world),
+	};
 	struct moe_error err = {0};
 	unsigned cores;
 
 	if (!by_env) {
-		int rc = ask_pmix(opts, &rank, &world, &err);
+		int rc = ask_pmix(opts, &place.rank, &place.world, &err);
 
 		if (rc) {
 			fprintf(stderr, "accel-moe run: %s\n", err.text);
-			return exit_of(rc);
+			return exit_of(rc, &err);
 		}
-	} else if (world < 1 || world > ACCEL_RANKS_MAX || rank < 0 || rank >= world) {
+	} else if (place.world < 1 || place.world > ACCEL_RANKS_MAX || place.rank < 0 ||
+		   place.rank >= place.world) {
 		fprintf(stderr,
 			"accel-moe run: RANK=%s and WORLD_SIZE=%s: not a rank of a world of 1 to %d\n",
 			env_rank, env_world, ACCEL_RANKS_MAX);
 		return MOE_EXIT_USAGE;
 	}
-	cores = moe_bind_cores(local_rank < 0 ? rank : local_rank,
-			       local_world < 1 ? world : local_world);
-	return run_as(opts, by_env ? "env" : "pmix", rank, world, 0,
-		      opts->threads ? opts->threads : cores);
+	if (place.local_rank < 0)
+		place.local_rank = place.rank;
+	cores = moe_bind_cores(place.local_rank, local_world < 1 ? place.world : local_world);
+	return run_as(opts, &place, 0, opts->threads ? opts->threads : cores);
 }
 
 /* -1, or the exit code of --help or of a command line that is wrong. */
@@ -502,6 +545,7 @@ static int parse(struct moe_run_opts *opts, int argc, char **argv)
 int moe_run_mpi(int argc, char **argv, const struct moe_mpi *mpi)
 {
 	struct moe_run_opts opts;
+	const struct place place = {mpi->name, mpi->rank, mpi->rank, mpi->world};
 	int rc = parse(&opts, argc, argv);
 	unsigned cores;
 
@@ -509,8 +553,7 @@ int moe_run_mpi(int argc, char **argv, const struct moe_mpi *mpi)
 		return rc;
 	opts.mpi = mpi;
 	cores = moe_bind_cores(mpi->rank, mpi->world);
-	return run_as(&opts, mpi->name, mpi->rank, mpi->world, 0,
-		      opts.threads ? opts.threads : cores);
+	return run_as(&opts, &place, 0, opts.threads ? opts.threads : cores);
 }
 
 static bool needs_mpi(const struct moe_run_opts *opts)

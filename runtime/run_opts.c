@@ -48,6 +48,8 @@ static const char help[] =
 	"                         of several, in turn, the layer's time with each is printed\n"
 	"  --samples N            timed runs of each layer (default 1, with several exchanges 11)\n"
 	"  --mpi openmpi|mpich    whose alltoallv, put and window (default: the first that is there)\n"
+	"  --transport LIST       how ranks may reach each other, tried in order (default shm,verbs)\n"
+	"  --devices LIST         RDMA devices that the ranks of a host have in turn (default: found)\n"
 	"  --timeout-ms N         of every wait for a peer (default 30000)\n"
 	"  --experts N --hidden N --intermediate N --topk N --groups N --topk-groups N --shared-experts N --scale X\n"
 	"                         another geometry than R1's, for synthetic weights\n"
@@ -232,7 +234,8 @@ static int parse_option(struct moe_run_opts *opts, const char *name, const char 
 	} strings[] = {{"weights", &opts->weights}, {"input", &opts->input},
 		       {"output", &opts->output},   {"save-input", &opts->save_input},
 		       {"trace", &opts->trace},	    {"eplb-from", &opts->eplb_from},
-		       {"json", &opts->json},	    {"device", &opts->device}};
+		       {"json", &opts->json},	    {"device", &opts->device},
+		       {"devices", &opts->devices}, {"transport", &opts->transports}};
 	const struct {
 		const char *name;
 		uint32_t max, *number;
@@ -339,6 +342,14 @@ static int check(struct moe_run_opts *opts, bool ranks_given, struct moe_error *
 		return moe_error_set(
 			err, -EINVAL,
 			"--save-input writes tokens that were made up, --input brings them");
+	for (uint32_t x = 0; x < opts->exchange_count; x++)
+		if (moe_exchange_is_mpi(opts->exchanges[x]) && opts->transports &&
+		    !strstr(opts->transports, "shm"))
+			return moe_error_set(
+				err, -EINVAL,
+				"--exchange %s goes through shared memory, accel by --transport %s: "
+				"accel-perf-openmpi compares them over a NIC",
+				moe_exchange_name(opts->exchanges[x]), opts->transports);
 	if (!opts->samples)
 		opts->samples = opts->exchange_count > 1 ? SAMPLES_COMPARED : 1;
 	rc = read_config(opts, err);
@@ -361,7 +372,8 @@ int moe_run_opts_parse(struct moe_run_opts *opts, int argc, char **argv, struct 
 		"trace",     "trace-layers", "skew",	    "placement",      "redundant",
 		"eplb-from", "eplb-nodes",   "experts",	    "hidden",	      "intermediate",
 		"topk",	     "groups",	     "topk-groups", "shared-experts", "scale",
-		"exchange",  "samples",	     "mpi",	    "device"};
+		"exchange",  "samples",	     "mpi",	    "device",	      "devices",
+		"transport"};
 	enum { NAMES = sizeof(names) / sizeof(*names) };
 	struct option long_options[NAMES + 4] = {{0}};
 	int found, index = 0, rc = 0, scores = 0, checked = 0;

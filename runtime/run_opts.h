@@ -41,6 +41,8 @@ struct moe_run_opts {
 	uint32_t exchange_count;
 	const char *mpi_name;	   /* "openmpi", "mpich"; NULL: the first that is there */
 	const struct moe_mpi *mpi; /* this process is a rank of one; NULL: of none */
+	const char *transports;	   /* of the group; NULL: as the library chooses */
+	const char *devices; /* RDMA devices that the ranks of a host have in turn; NULL: found */
 	int64_t timeout_ns;
 	int argc;
 	char **argv;

@@ -8,13 +8,18 @@
 
 #include "run_state.h"
 
-const char *moe_run_transport(const struct moe_run_opts *opts, int world)
+const char *moe_run_transport(const struct moe_run *run, char text[MOE_TRANSPORT_BYTES])
 {
-	if (opts->exchanges[0] == MOE_EXCHANGE_NONE)
+	struct accel_group_info info = {.size = sizeof(info)};
+
+	if (run->opts->exchanges[0] == MOE_EXCHANGE_NONE)
 		return "none";
-	if (moe_exchange_is_mpi(opts->exchanges[0]))
-		return opts->mpi->name;
-	return world > 1 ? "shm" : "self";
+	if (moe_exchange_is_mpi(run->opts->exchanges[0]))
+		return run->opts->mpi->name;
+	if (run->group)
+		accel_group_info_get(run->group, &info);
+	snprintf(text, MOE_TRANSPORT_BYTES, "%s", info.transport);
+	return text;
 }
 
 static int write_rank(struct moe_run *run, struct moe_output *out, uint32_t layer, int rank,
@@ -79,13 +84,13 @@ static void last_hidden(const struct moe_run *run, uint16_t *hidden)
 int moe_run_write_output(struct moe_run *run, uint16_t *hidden, struct moe_error *err)
 {
 	const struct moe_run_opts *o = run->opts;
-	char layers[4096] = "", ranks[16], seed[24];
+	char layers[4096] = "", ranks[16], seed[24], transport[MOE_TRANSPORT_BYTES];
 	const struct moe_metadata metadata[] = {
 		{"version", accel_version()},
 		{"layers", layers},
 		{"ranks", ranks},
 		{"dtype", o->fp8 ? "fp8" : "bf16"},
-		{"transport", moe_run_transport(o, run->world)},
+		{"transport", moe_run_transport(run, transport)},
 		{"receive", o->landed ? "landed" : "in_place"},
 		{"placement", o->eplb ? "eplb" : "contiguous"},
 		{"seed", seed},

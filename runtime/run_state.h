@@ -15,6 +15,7 @@
 struct moe_run {
 	const struct moe_run_opts *opts;
 	int rank, world;
+	int local_rank; /* among those of its host, where the launcher says so; else its rank */
 	unsigned threads;
 	uint32_t tokens_max, tokens_all;
 	struct moe_input input;
@@ -47,8 +48,12 @@ static inline uint32_t moe_run_tokens(const struct moe_run *run, int rank)
  */
 int moe_run_take_input(struct moe_run *run, struct moe_error *err);
 
-/** moe_run_transport - what carries the rows over the exchange whose results are written */
-const char *moe_run_transport(const struct moe_run_opts *opts, int world);
+#define MOE_TRANSPORT_BYTES 32
+/**
+ * moe_run_transport - what carries the rows over the exchange whose results are written
+ * "shm", "verbs", both with a comma between them, "self", "none" or an MPI's name; empty before the ranks have met.
+ */
+const char *moe_run_transport(const struct moe_run *run, char text[MOE_TRANSPORT_BYTES]);
 
 /** moe_run_take_routing - part of it: the routing of all tokens, of --trace or --skew if they are given */
 int moe_run_take_routing(struct moe_run *run, struct moe_error *err);

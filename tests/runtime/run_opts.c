@@ -60,6 +60,7 @@ TEST(run_opts, defaults)
 	CHECK(o.fp8 && !o.landed && !o.check && !o.scores);
 	CHECK(!o.weights && !o.input && !o.output && !o.save_input && !o.json);
 	CHECK(!o.trace && !o.record && !o.skewed && !o.eplb && !o.eplb_from);
+	CHECK(!o.transports && !o.devices);
 	CHECK_EQ(o.redundant, 0);
 	CHECK_EQ(o.eplb_nodes, 1);
 }
@@ -105,6 +106,9 @@ TEST(run_opts, every_option)
 	CHECK_EQ(o.eplb_nodes, 4);
 	REQUIRE_EQ(parse(&o, "--skew 0 --placement contiguous"), 0);
 	CHECK(o.skewed && o.skew == 0 && !o.eplb);
+	REQUIRE_EQ(parse(&o, "--transport verbs,shm --devices rxe1,rxe2:2 --exchange accel,put"),
+		   0);
+	CHECK(!strcmp(o.transports, "verbs,shm") && !strcmp(o.devices, "rxe1,rxe2:2"));
 }
 
 TEST(run_opts, refuses_and_says_why)
@@ -133,6 +137,7 @@ TEST(run_opts, refuses_and_says_why)
 		{"--topk 300", "topk"},
 		{"--scale x", "x"},
 		{"--input a --save-input b", "--save-input"},
+		{"--transport verbs --exchange accel,alltoallv", "alltoallv goes through shared"},
 		{"--trace a --skew 1", "choose"},
 		{"--trace-layers 4,3", "--trace-layers"},
 		{"--skew 10.5", "10.5"},
