@@ -344,7 +344,7 @@ static bool read_netdev(const char *device, char *netdev, size_t netdev_bytes)
 /* MPI, too, has a device of its own in each rank; it reads the environment when it starts. */
 static void take_device(const struct path *path, const struct perf_devices *devices)
 {
-	const char *rank = getenv("OMPI_COMM_WORLD_RANK"), *device;
+	const char *rank = getenv("PMIX_RANK"), *device;
 	char text[PERF_DEVICE_BYTES + 2];
 
 	if (!rank || !devices->count)

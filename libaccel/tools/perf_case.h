@@ -11,9 +11,9 @@
  *                then combine
  *     quant      quantising each rank's rows
  *
- * by in place, landed (both accel; what a NIC brings lands in both), the peers that the program brings (perf_peers.h) and floor: the
- * same kernels over the same number of rows, all ranks at once, each in its private memory, with no
- * peer.
+ * by in place, landed (both accel; what a NIC brings lands in both), the peers that the program
+ * brings (perf_peers.h) and floor: the same kernels over the same number of rows, all ranks at once,
+ * each in its private memory, with no peer.
  */
 #ifndef ACCEL_PERF_CASE_H
 #define ACCEL_PERF_CASE_H

@@ -42,6 +42,11 @@ tap_ok 'ep: bad options are named' "$(
 	exits 2 'neither: not in_place, landed or both' ep --receive neither
 	exits 2 'f64: not bf16, fp8 or both' ep --dtype f64
 	exits 2 'all: not rank, expert or both' ep --combine all
+	exits 2 'rocket: not shm, verbs or auto' ep --transport rocket
+	exits 2 'not names with commas' ep --devices rxe1,,rxe2
+	exits 2 'not names with commas' ep --devices ''
+	exits 2 'more than 16 names' ep --devices 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17
+	exits 2 'devices is for --transport verbs' ep --transport shm --devices rxe1
 	exits 2 'extra: not an option' ep extra)"
 tap_ok 'ep: impossible shapes are explained' "$(
 	exits 2 'experts 10: not a multiple of the 4 groups' ep --experts 10 --groups 4 --topk-groups 2

@@ -56,10 +56,19 @@ for mpi in openmpi mpich; do
 		exits $mpi 0 'MPI_Alltoallv' --help
 		exits $mpi 2 'bogus: no such option' --bogus
 		exits $mpi 2 'mpirun needs its words' --mpirun
-		exits $mpi 2 'base pages' --huge)"
+		exits $mpi 2 'base pages' --huge
+		exits $mpi 2 'rocket: not shm' --transport rocket)"
 	tap_ok "$mpi: two ranks" "$(exits $mpi 0 '^PASS' $tiny --json "$dir/$mpi.json")"
 	tap_ok "$mpi: its document" "$(document $mpi 2)"
 	tap_ok "$mpi: three ranks" "$(exits $mpi 0 '^PASS' $tiny --ranks 3 --json "$dir/$mpi.json" && document $mpi 3)"
+	if [ $mpi = openmpi ]; then
+		tap_ok "$mpi: by TCP, Alltoallv alone" "$(
+			exits $mpi 0 '^PASS' --tcp $tiny --json "$dir/$mpi.json"
+			grep -q 'btl self,tcp' "$dir/$mpi.json" && ! grep -q 'mpi3-window' "$dir/$mpi.json" ||
+				echo "not by TCP: $(grep -m 1 settings "$dir/$mpi.json")")"
+	else
+		tap_ok "$mpi: what is for Open MPI is refused" "$(exits $mpi 2 'with Open MPI' --tcp)"
+	fi
 	tap_ok "$mpi: a file that cannot be written" "$(exits $mpi 3 nowhere $tiny --json "$dir/nowhere/file")"
 done
 tap_done
