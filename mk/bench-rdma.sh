@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# The exchange over RDMA devices beside what else moves bytes by them: perftest, and Open MPI by UCX (rc_verbs) and by TCP.
-# All of it in one run on the same devices, a run after the other, so that what disturbs one disturbs all.
+# The exchange over RDMA devices beside what else moves bytes by them: perftest, and Open MPI by UCX (rc_verbs) and by
+# TCP. All of it in each run on the same devices, so that what disturbs one disturbs all.
 #
 #     mk/bench-rdma.sh [--quick] [--devices A,B[,...]] [--out DIR]
 #
-# Ranks are processes of one host, rank r with the r-th device; perftest runs between the first two. Without --devices it
-# boots a guest whose Soft-RoCE devices have a wire between them, and measures there: ratios then say more than times.
+# Ranks are processes of one host, rank r with the r-th device; perftest runs between the first two. Without --devices
+# it boots a guest whose Soft-RoCE devices have a wire between them, and measures there: ratios then say more than times.
 # Writes DIR ($BUILD/bench-rdma): bench.json (schema accel-perf/1), table.md, and what each program said.
 #
 # --quick takes a minute: few samples, and the bars are met with half as much again.
@@ -70,7 +70,7 @@ trap 'exit 130' INT TERM
 began=$(date +%s)
 failed=0
 
-# What all methods hold to: 2^18 x 4.096 us before a packet counts as lost, since an emulated CPU is slow to acknowledge.
+# 2^18 x 4.096 us before a packet counts as lost, by all methods: an emulated CPU is slow to acknowledge.
 ack_timeout=18
 export ACCEL_OPTS="${ACCEL_OPTS:+$ACCEL_OPTS,}verbs.ack_timeout=$ack_timeout"
 
@@ -113,7 +113,8 @@ perftest() {
 	server=$!
 	# shellcheck disable=SC2046 # words
 	if ! await_port 18515 $server ||
-		! timeout 120 "$program" $(port_words "$second") -p 18515 -u $ack_timeout -F "$@" 127.0.0.1 >>"$file.txt" 2>&1; then
+		! timeout 120 "$program" $(port_words "$second") -p 18515 -u $ack_timeout -F "$@" 127.0.0.1 \
+			>>"$file.txt" 2>&1; then
 		say "$program $* failed: $(tail -n 1 "$file.txt")"
 		kill $server 2>/dev/null
 		failed=3
@@ -140,10 +141,10 @@ measure() {
 		[ "$dtype" = bf16 ] && row=14336 || row=7392 # FP8: 7168 codes and 56 scales
 		for tokens in $barred; do
 			for try in $(seq $tries); do
-				perftest "$1.ib_write_bw.$dtype.$tokens.$try" ib_write_bw -b -s $row -n "$tokens"
+				perftest "$1.ib_write_bw.$dtype.$tokens.$try" ib_write_bw -b -s "$row" -n "$tokens"
 			done
 		done
-		perftest "$1.ib_write_lat.$dtype.1.1" ib_write_lat -s $row -n 200
+		perftest "$1.ib_write_lat.$dtype.1.1" ib_write_lat -s "$row" -n 200
 		perftest "$1.ib_send_lat.$dtype.1.1" ib_send_lat -s 8 -n 200
 		# shellcheck disable=SC2086 # words
 		exchange "$1.ucx.$dtype" --dtype $dtype $shape
