@@ -543,6 +543,8 @@ int accel_group_info_get(struct accel_group *group, struct accel_group_info *inf
 	snprintf(known.met, sizeof(known.met), "%s",
 		 group->world > 1 ? meetings[group->params.meeting] : "self");
 	say_transports(group, known.transport, sizeof(known.transport));
+	for (int r = 0; r < group->world; r++)
+		known.remote_ranks += group->link[r] == ACCEL_LINK_VERBS;
 	return accel_struct_copy_out(&group->obj, "struct accel_group_info", &known, sizeof(known),
 				     info);
 }

@@ -8,7 +8,8 @@
 #     mk/bench-rdma.sh [--quick] [--devices A,B[,...]] [--out DIR]
 #
 # Ranks are processes of one host, rank r with the r-th device; perftest runs between the first two. Without --devices
-# it boots a guest whose Soft-RoCE devices have a wire between them, and measures there: ratios then say more than times.
+# it boots a guest whose Soft-RoCE devices have a wire between them, and measures there: ratios then say more than
+# times do.
 # Writes DIR ($BUILD/bench-rdma): bench.json (schema accel-perf/1), table.md, and what each program said.
 #
 # --quick takes a minute: few samples, and the bars are met with half as much again.

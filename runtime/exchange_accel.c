@@ -23,8 +23,11 @@ static struct accel_ep_opts ep_opts(const struct moe_exchange_opts *o)
 
 int moe_exchange_accel_sizes(const struct moe_exchange_opts *o, struct accel_ep_sizes *sizes)
 {
+	struct accel_group_info info = {.size = sizeof(info)};
 	struct accel_ep_opts opts = ep_opts(o);
 
+	accel_group_info_get(o->group, &info);
+	opts.remote_ranks = info.remote_ranks;
 	return accel_ep_size_get((int)o->rank, (int)o->ranks, o->hidden, o->topk, o->experts,
 				 o->tokens_max, &opts, sizes);
 }

@@ -121,10 +121,12 @@ static bool is_over(const struct member *m, const char *transport, uint32_t host
 		    uint32_t host_ranks)
 {
 	struct accel_group_info info = {.size = sizeof(info)};
+	uint32_t near = strstr(transport, "shm") ? host_ranks : 1;
 
 	return CHECK_EQ(accel_group_info_get(m->group, &info), 0) &&
 	       tap_check(!strcmp(info.transport, transport), __FILE__, __LINE__,
 			 "transport \"%s\", not \"%s\"", info.transport, transport) &&
+	       CHECK_EQ(info.remote_ranks, (uint32_t)info.world - near) &&
 	       CHECK_EQ(m->group->host_rank, host_rank) &&
 	       CHECK_EQ(m->group->host_ranks, host_ranks);
 }

@@ -176,9 +176,9 @@ struct accel_group_info {
 	int32_t world;
 	char transport
 		[32]; /* to the other ranks: "shm", "verbs" or "shm,verbs"; "self" in a world of one */
-	int32_t store_port; /* where rank 0's store was met; 0: none was needed */
-	uint32_t reserved;
-	char met[16]; /* by "store", "allgather" or "pmix"; "self" in a world of one */
+	int32_t store_port;    /* where rank 0's store was met; 0: none was needed */
+	uint32_t remote_ranks; /* those of them that a NIC reaches */
+	char met[16];	       /* by "store", "allgather" or "pmix"; "self" in a world of one */
 };
 
 /**
