@@ -27,6 +27,8 @@ modprobe finds the modules that were built here beside the kernel's own.
     -t, --timeout S       seconds until all is ended, boot included (120)
     -g, --guests N        guests with one network, 1..8 (1): the program runs in each, with VM_GUEST=1..N, VM_GUESTS=N
                           and VM_NIC, its card; guestI is 10.77.0.I; /run/vm is one folder for all of them
+        --leaves I        guest I, not 1, goes in the midst of its program, as if its plug were pulled: the program
+                          makes the file /run/vm/I/leaves, then "echo b >/proc/sysrq-trigger". To stay is a failure
     -a, --append TEXT     more for the kernel's command line
     -e, --env NAME[=VAL]  a variable for the program, as here or VAL; BUILD, SEED and TEST_SECONDS_MAX always go
     -l, --logs DIR        keep each guest's console and output in DIR
@@ -84,7 +86,7 @@ LINES
 }
 
 # Waits until all guests have ended. If one ends before it has said how its work went, the others are ended too: it is
-# the $culprit.
+# the $culprit. But if it is the one that $leaves, and has said so, they are told.
 await_all() {
 	culprit=
 	ended=0
@@ -94,6 +96,10 @@ await_all() {
 		for guest in $(seq "$guests"); do
 			[ -e "$run/$guest.exit" ] || continue
 			ended=$((ended + 1))
+			if [ "$guest" = "$leaves" ] && [ -e "$run/share/$guest/leaves" ]; then
+				: >"$run/share/$guest/left"
+				continue
+			fi
 			[ -z "$culprit" ] && [ ! -e "$run/share/$guest/status" ] || continue
 			culprit=$guest
 			stop_all
@@ -132,11 +138,11 @@ bad_usage() {
 	exit 2
 }
 
-memory=1024 cpus=2 limit=120 guests=1 append=${VM_APPEND:-} logs='' mode=job
+memory=1024 cpus=2 limit=120 guests=1 leaves=0 append=${VM_APPEND:-} logs='' mode=job
 variables='BUILD
 SEED
 TEST_SECONDS_MAX'
-words=$(getopt -n vm -o +hm:c:t:g:a:e:l: -l help,memory:,cpus:,timeout:,guests:,append:,env:,logs:,tests -- "$@") ||
+words=$(getopt -n vm -o +hm:c:t:g:a:e:l: -l help,memory:,cpus:,timeout:,guests:,leaves:,append:,env:,logs:,tests -- "$@") ||
 	bad_usage
 eval "set -- $words"
 while [ "$1" != -- ]; do
@@ -155,6 +161,7 @@ while [ "$1" != -- ]; do
 	-c | --cpus) cpus=$1 ;;
 	-t | --timeout) limit=$1 ;;
 	-g | --guests) guests=$1 ;;
+	--leaves) leaves=$1 ;;
 	-a | --append) append="$append $1" ;;
 	-e | --env) variables="$variables
 $1" ;;
@@ -163,10 +170,11 @@ $1" ;;
 	shift
 done
 shift
-case "$memory,$cpus,$limit,$guests" in
-*[!0-9,]* | ,* | *,,* | *,) bad_usage 'memory, cpus, timeout and guests are numbers' ;;
+case "$memory,$cpus,$limit,$guests,$leaves" in
+*[!0-9,]* | ,* | *,,* | *,) bad_usage 'memory, cpus, timeout, guests and leaves are numbers' ;;
 esac
 [ "$guests" -ge 1 ] && [ "$guests" -le 8 ] || bad_usage 'there can be 1 to 8 guests'
+[ "$leaves" != 1 ] && [ "$leaves" -le "$guests" ] || bad_usage 'who leaves is a guest, and not guest 1'
 [ $# -gt 0 ] || bad_usage
 
 for tool in qemu-system-x86_64 busybox depmod; do

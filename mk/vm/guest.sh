@@ -37,11 +37,11 @@ join_network() {
 	export VM_NIC
 }
 
-# Waits until every guest has come to the place named $1. The host ends us if one of them cannot.
+# Waits until every guest but one that left has come to the place named $1. The host ends us if one of them cannot.
 meet() {
 	: >"$out/$1"
 	for guest in $(seq "$VM_GUESTS"); do
-		until [ -e "/run/vm/$guest/$1" ]; do sleep 0.1; done
+		until [ -e "/run/vm/$guest/$1" ] || [ -e "/run/vm/$guest/left" ]; do sleep 0.1; done
 	done
 }
 

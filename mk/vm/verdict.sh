@@ -2,7 +2,7 @@
 # Copyright (c) 2026 The accel authors
 #
 # What became of the guests, for mk/vm.sh, which sources this: the programs' exit statuses, the tests' results, and what
-# the kernels had to say. Takes tree, run, results, guests, limit; sets status.
+# the kernels had to say. Takes tree, run, results, guests, leaves, limit; sets status.
 
 complaints() {
 	awk -f "$tree/mk/vm/splats.awk" "$run/$1.console"
@@ -33,6 +33,11 @@ judge_culprit() {
 	tail -n 40 "$run/$1.console" >&2
 }
 
+# Of the guest that was to leave in the midst of its program: nothing if it did.
+stayed() {
+	[ -e "$run/share/$leaves/left" ] && [ ! -e "$run/share/$leaves/status" ] || echo "guest $leaves did not leave"
+}
+
 # The test that guest $1 began last, while it has not said that it is done.
 running() {
 	awk '
@@ -50,7 +55,12 @@ problems() {
 	fi
 	for guest in $(seq 2 "$guests"); do
 		tap=$run/share/$guest/check/$1.tap
-		grep -q '^# exit 0' "$tap" 2>/dev/null || echo "guest $guest: $(grep -m 1 -E '^(not ok|# exit)' "$tap")"
+		if [ "$guest" = "$leaves" ]; then
+			stayed
+			grep -m 1 '^not ok' "$tap"
+		elif ! grep -q '^# exit 0' "$tap"; then
+			echo "guest $guest: $(grep -m 1 -E '^(not ok|# exit)' "$tap")"
+		fi 2>/dev/null
 	done
 	for guest in $(seq "$guests"); do
 		complaints "$guest" | awk -F '\t' -v test="$1" '$1 == test { print "kernel log: " $2 }'
@@ -94,6 +104,10 @@ keep_results() {
 job_status() {
 	for guest in $(seq "$guests"); do
 		[ $status = 0 ] || return 0
+		if [ "$guest" = "$leaves" ]; then
+			[ -z "$(stayed)" ] || { say "$(stayed)"; status=1; }
+			continue
+		fi
 		status=$(cat "$run/share/$guest/status")
 		[ "$status" = 0 ] || [ "$guests" = 1 ] || say "guest $guest: the program's exit status is $status"
 	done

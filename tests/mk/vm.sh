@@ -120,4 +120,19 @@ tap_ok 'two guests reach each other' "$(has "$folder/out" '1 packets received.*'
 tap_ok 'the exit status is that of the guest that failed' "$(equal $status 7; has "$folder/err" 'guest 2: .* 7$')"
 tap_ok 'standard output and error stay apart' "$(has "$folder/err" '^to err$'; grep 'to err' "$folder/out")"
 tap_ok 'variables arrive as they are' "$(has "$folder/out" "^it's here\$")"
+
+# $1 what guest 2 does
+leaver() {
+	mk/vm.sh --guests 2 --leaves 2 --memory 512 sh -c "
+		[ \$VM_GUEST = 1 ] || { $1; exit; }
+		until [ -e /run/vm/2/left ] || [ -e /run/vm/2/status ]; do sleep 0.1; done
+		echo alone" >"$folder/out" 2>"$folder/err"
+}
+leaver ': >/run/vm/2/leaves; echo b >/proc/sysrq-trigger; sleep 1000'
+tap_ok 'a guest that was to leave may' "$(equal $? 0; has "$folder/out" '^alone$')"
+leaver true
+tap_ok 'a guest that was to leave and stays is a failure' "$(equal $? 1
+	has "$folder/err" 'guest 2 did not leave')"
+mk/vm.sh --guests 2 --leaves 1 true >"$folder/out" 2>&1
+tap_ok 'guest 1 cannot leave' "$(equal $? 2)"
 tap_done
