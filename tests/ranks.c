@@ -188,7 +188,7 @@ void ranks_group_opts(struct ranks_ctx *ctx, int rank, int number, struct accel_
 	*opts = (struct accel_group_opts){
 		.size = sizeof(*opts), .timeout_ns = 20000000000, .join = ctx->life > 0};
 	if (ctx->store) {
-		opts->master_addr = "127.0.0.1";
+		opts->master_addr = ctx->store_addr;
 		opts->master_port = ctx->shared->port;
 		opts->name = ctx->shared->name[number];
 		return;
@@ -251,7 +251,7 @@ static struct run *run_again(struct run *runs, int index, int rank, bool dies)
 		puts("Bail out! more restarts than a run can have");
 		exit(1);
 	}
-	*run = runs[rank];
+	*run = runs[rank - runs->ctx.first];
 	run->index = index;
 	run->dies = dies;
 	for (int i = 0; i < index; i++)
@@ -281,7 +281,7 @@ void ranks_restart(struct ranks_ctx *ctx, int rank, bool dies)
 }
 
 /* Threads that are started meanwhile are waited for, too: one starts them that has not ended. */
-static bool run_threads(struct run *runs, int world, unsigned limit_s)
+static bool run_threads(struct run *runs, int count, unsigned limit_s)
 {
 	struct ranks_shared *shared = runs[0].ctx.shared;
 	struct timespec end;
@@ -289,9 +289,9 @@ static bool run_threads(struct run *runs, int world, unsigned limit_s)
 	clock_gettime(CLOCK_REALTIME, &end);
 	end.tv_sec += limit_s;
 	shared->runs = runs;
-	atomic_store(&shared->lives, world);
-	for (int r = 0; r < world; r++)
-		start_thread(&runs[r]);
+	atomic_store(&shared->lives, count);
+	for (int i = 0; i < count; i++)
+		start_thread(&runs[i]);
 	for (int i = 0; i < atomic_load(&shared->lives); i++) {
 		if (!pthread_timedjoin_np(runs[i].thread, NULL, &end))
 			continue;
@@ -393,9 +393,9 @@ static bool reap(struct run *runs, int lives, bool in_time, unsigned limit_s)
 	return ok;
 }
 
-static bool run_processes(struct run *runs, int world, unsigned limit_s)
+static bool run_processes(struct run *runs, int count, unsigned limit_s)
 {
-	int ask[2], lives = world;
+	int ask[2], lives = count;
 	bool ok;
 
 	fflush(NULL);
@@ -404,8 +404,8 @@ static bool run_processes(struct run *runs, int world, unsigned limit_s)
 		exit(1);
 	}
 	runs[0].ctx.shared->ask = ask[1];
-	for (int r = 0; r < world; r++)
-		start_process(&runs[r]);
+	for (int i = 0; i < count; i++)
+		start_process(&runs[i]);
 	ok = await_children(runs, &lives, ask[0], limit_s);
 	ok = reap(runs, lives, ok, limit_s);
 	for (int i = 0; i < lives; i++)
@@ -420,7 +420,11 @@ bool ranks_run(const struct ranks_opts *opts, void (*body)(struct ranks_ctx *ctx
 {
 	const unsigned limit_s = opts->limit_s ? opts->limit_s : LIMIT_S;
 	const size_t head_bytes = (sizeof(struct ranks_shared) + 4095) / 4096 * 4096;
+	const int here = opts->here ? opts->here : opts->world;
 	struct ranks_ctx ctx = {.world = opts->world,
+				.first = opts->first,
+				.here = here,
+				.store_addr = opts->store_addr ? opts->store_addr : "127.0.0.1",
 				.threads = opts->threads,
 				.store = opts->store,
 				.device = {opts->device[0], opts->device[1]},
@@ -437,18 +441,17 @@ bool ranks_run(const struct ranks_opts *opts, void (*body)(struct ranks_ctx *ctx
 	}
 	ctx.shared = (struct ranks_shared *)map;
 	ctx.area = map + head_bytes;
-	ctx.shared->port = opts->store ? ranks_free_port() : 0;
+	ctx.shared->port = opts->store_port ?: opts->store ? ranks_free_port() : 0;
 	for (int number = 0; number < RANKS_GROUPS; number++)
 		snprintf(ctx.shared->name[number], sizeof(ctx.shared->name[number]), "group%d",
 			 number);
-	for (int r = 0; r < opts->world; r++)
-		runs[r] = (struct run){.ctx = ctx,
+	for (int i = 0; i < here; i++)
+		runs[i] = (struct run){.ctx = ctx,
 				       .body = body,
-				       .rank = r,
-				       .index = r,
-				       .dies = opts->dies >> r & 1};
-	ok = opts->threads ? run_threads(runs, opts->world, limit_s)
-			   : run_processes(runs, opts->world, limit_s);
+				       .rank = opts->first + i,
+				       .index = i,
+				       .dies = opts->dies >> (opts->first + i) & 1};
+	ok = opts->threads ? run_threads(runs, here, limit_s) : run_processes(runs, here, limit_s);
 	munmap(map, head_bytes + opts->area_bytes);
 	return ok;
 }

@@ -55,9 +55,16 @@ enum {
 
 struct ranks_opts {
 	int world;
-	bool threads;	   /* of this process; else processes */
-	bool store;	   /* meet at a TCP store; else by an allgather callback */
-	unsigned limit_s;  /* 0: 60 */
+	bool threads;	  /* of this process; else processes */
+	bool store;	  /* meet at a TCP store; else by an allgather callback */
+	unsigned limit_s; /* 0: 60 */
+	/*
+	 * Ranks first..first + here - 1 run here, the others on other hosts, and all meet at this store;
+	 * here 0: all of them run here. They know of each other's events only what runs here.
+	 */
+	int first, here;
+	const char *store_addr;
+	uint16_t store_port;
 	uint64_t dies;	   /* bit r: rank r ends by SIGKILL, and must, in its first life */
 	size_t area_bytes; /* of ctx->area */
 	/* whose memory ranks have, even and odd ones; NULL: "host" */
@@ -69,6 +76,8 @@ struct ranks_shared;
 
 struct ranks_ctx {
 	int world;
+	int first, here; /* the ranks of this run: first..first + here - 1 */
+	const char *store_addr;
 	int life; /* how often this rank was started before */
 	bool threads, store;
 	const char *device[2];
