@@ -112,6 +112,20 @@ static bool is_staged(const struct exchange *e, enum exchange_place place)
 	return place == EXCHANGE_POINTER || (place == EXCHANGE_BARE && is_mapped(e));
 }
 
+void exchange_shape_r1(struct exchange_shape *shape, uint64_t seed, int world, uint32_t tokens)
+{
+	exchange_shape_plain(shape, seed, world);
+	shape->ref.hidden = 7168;
+	shape->ref.topk = 8;
+	shape->ref.experts = 256;
+	shape->ref.groups = 8;
+	shape->ref.topk_groups = 4;
+	shape->ref.tokens_max = tokens;
+	shape->ref.full = true;
+	shape->lanes = 1;
+	reference_place_contiguous(&shape->ref);
+}
+
 void exchange_shape_print(const struct exchange_shape *shape)
 {
 	const struct reference_shape *ref = &shape->ref;

@@ -69,6 +69,8 @@ void exchange_shape_random(struct exchange_shape *shape, uint64_t seed, int worl
 void exchange_shape_plain(struct exchange_shape *shape, uint64_t seed, int world);
 /* Does what rank a sends to rank b land there? */
 bool exchange_lands(const struct exchange_shape *shape, int a, int b);
+/* R1's rows and routing: as above, hidden 7168, top-8 of 256 experts, in 4 of 8 groups; one lane. */
+void exchange_shape_r1(struct exchange_shape *shape, uint64_t seed, int world, uint32_t tokens);
 void exchange_shape_print(const struct exchange_shape *shape);
 
 /* Options and create on their own, for tests that want only the context. */

@@ -117,11 +117,30 @@ uint32_t reference_blocks(const struct reference_shape *shape)
 	return (shape->hidden + K_BLOCK - 1) / K_BLOCK;
 }
 
-static int32_t random_id(const struct reference_shape *shape, uint64_t *state)
+/* Of a token: the first topk_groups of them in random order. */
+static void random_groups(const struct reference_shape *shape, uint32_t *groups, uint64_t *state)
+{
+	for (uint32_t g = 0; g < shape->groups; g++)
+		groups[g] = g;
+	for (uint32_t g = 0; g < shape->topk_groups; g++) {
+		const uint32_t other = g + (uint32_t)tap_random_below(state, shape->groups - g),
+			       drawn = groups[other];
+
+		groups[other] = groups[g];
+		groups[g] = drawn;
+	}
+}
+
+static int32_t random_id(const struct reference_shape *shape, const uint32_t *groups,
+			 uint64_t *state)
 {
 	const uint32_t start = (uint32_t)tap_random_below(state, shape->experts);
 	const int32_t busy = (int32_t)(shape->seed % (uint64_t)shape->world);
 
+	if (shape->groups)
+		return (int32_t)(groups[tap_random_below(state, shape->topk_groups)] *
+					 (shape->experts / shape->groups) +
+				 start % (shape->experts / shape->groups));
 	if (shape->skew == REFERENCE_SKEW_ONE_EXPERT)
 		return (int32_t)(shape->seed % shape->experts);
 	if (shape->skew == REFERENCE_SKEW_ONE_RANK)
@@ -132,11 +151,11 @@ static int32_t random_id(const struct reference_shape *shape, uint64_t *state)
 }
 
 /* An id that the token has not yet; -1 after some tries, since there may be none. */
-static int32_t fresh_id(const struct reference_shape *shape, const int32_t *ids, uint32_t count,
-			uint64_t *state)
+static int32_t fresh_id(const struct reference_shape *shape, const uint32_t *groups,
+			const int32_t *ids, uint32_t count, uint64_t *state)
 {
 	for (int tries = 0; tries < 16; tries++) {
-		const int32_t id = random_id(shape, state);
+		const int32_t id = random_id(shape, groups, state);
 		bool used = false;
 
 		for (uint32_t k = 0; k < count; k++)
@@ -150,10 +169,14 @@ static int32_t fresh_id(const struct reference_shape *shape, const int32_t *ids,
 static void fill_ids(struct reference_input *in, const struct reference_shape *shape,
 		     uint64_t *state)
 {
+	uint32_t groups[REFERENCE_GROUPS_MAX];
+
 	for (uint32_t i = 0; i < in->tokens * shape->topk; i++) {
 		const uint32_t k = i % shape->topk;
 
-		in->ids[i] = fresh_id(shape, in->ids + i - k, k, state);
+		if (!k)
+			random_groups(shape, groups, state);
+		in->ids[i] = fresh_id(shape, groups, in->ids + i - k, k, state);
 		if (k && tap_random_below(state, 100) < shape->duplicates_percent)
 			in->ids[i] = in->ids[i - 1];
 		if (tap_random_below(state, 100) < shape->holes_percent)

@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { REFERENCE_EXPERTS_MAX = 512 };
+enum { REFERENCE_EXPERTS_MAX = 512, REFERENCE_GROUPS_MAX = 16 };
 
 enum reference_skew {
 	REFERENCE_SKEW_NONE,
@@ -35,6 +35,8 @@ struct reference_shape {
 	bool odd_values;	/* infinities, NaN and subnormals among the elements */
 	bool full;		/* every rank has tokens_max tokens; else 0..tokens_max */
 	enum reference_skew skew;
+	/* a token's experts are of topk_groups of these groups, as R1 routes; 0: of any */
+	uint32_t groups, topk_groups;
 	uint32_t holes_percent;	     /* ids that are -1 */
 	uint32_t duplicates_percent; /* ids that repeat the one before */
 	int32_t expert_rank[REFERENCE_EXPERTS_MAX];

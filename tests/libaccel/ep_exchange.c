@@ -141,15 +141,9 @@ TEST(exchange, r1_shape_with_eight_ranks)
 {
 	struct exchange_shape shape;
 
-	exchange_shape_plain(&shape, tap_seed(), 8);
-	shape.ref.hidden = 7168;
-	shape.ref.topk = 8;
-	shape.ref.experts = 256;
-	shape.ref.tokens_max = 4;
+	exchange_shape_r1(&shape, tap_seed(), 8, 4);
 	shape.ref.fp8 = true;
-	shape.lanes = 1;
 	shape.combine_input = ACCEL_COMBINE_EXPERT;
-	reference_place_contiguous(&shape.ref);
 	CHECK(run(&shape, RANKS_TSAN, true));
 }
 

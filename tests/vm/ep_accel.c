@@ -107,17 +107,12 @@ static void r1(bool fp8, uint32_t receive, uint32_t combine_input, enum exchange
 
 	if (!has_module())
 		return;
-	exchange_shape_plain(&shape, tap_seed(), 4);
-	shape.ref.hidden = 7168;
-	shape.ref.topk = 8;
-	shape.ref.experts = 256;
-	shape.ref.tokens_max = 8;
-	shape.ref.full = true;
+	exchange_shape_r1(&shape, tap_seed(), 4, 8);
+	shape.lanes = 2;
 	shape.ref.fp8 = fp8;
 	shape.receive = receive;
 	shape.combine_input = combine_input;
 	shape.y_place = y_place;
-	reference_place_contiguous(&shape.ref);
 	CHECK(run(&shape, false, "accel0", "accel0"));
 }
 
