@@ -54,7 +54,7 @@ struct test {
 	double both_bytes_per_s, alone_bytes_per_s;
 	struct accel_ep_stats stats;
 	/* Where it ended, if it did not pass. */
-	const char *step, *section;
+	const char *step, *see;
 	int code;
 	char why[ACCEL_ERROR_TEXT_BYTES];
 };
@@ -69,23 +69,46 @@ static int64_t now_ns(void)
 
 /* ---- What is said of a failure --------------------------------------------------------------- */
 
-static bool fail(struct test *t, const char *section, const char *why)
+#define SEE(section) "docs/rdma.md#" section
+
+/* What is in the library's sentence, or the verbs', and who explains it. */
+static const struct {
+	const char *says, *see;
+} cures[] = {
+	{"transport retry counter", SEE("retry-exceeded")},
+	{"RNR retry counter", SEE("rnr")},
+	{"local protection", SEE("local-protection")},
+	{"remote access", SEE("local-protection")},
+	{"Flushed", SEE("flushed")},
+	{"RLIMIT_MEMLOCK", SEE("pinned-memory")},
+	{"uverbs", SEE("containers")},
+	{"GID", SEE("gids")},
+	{"did not come", SEE("control-connection")},
+	{"leads there", SEE("control-connection")},
+	{"listens on TCP", SEE("control-connection")},
+};
+
+static bool fail(struct test *t, const char *why, const char *see)
 {
-	t->section = section;
+	t->see = see;
 	if (!t->code)
 		t->code = -EIO;
 	snprintf(t->why, sizeof(t->why), "%s", why);
 	return false;
 }
 
-/* The library's sentence; NULL: of a create. */
-static bool refused(struct test *t, const void *obj, int code, const char *section)
+/* In the library's words; obj NULL: it was a create. */
+static bool refused(struct test *t, const void *obj, int code)
 {
 	struct accel_error error = {.size = sizeof(error)};
+	const char *see = SEE("errors");
 
 	t->code = code;
 	accel_error_get(obj, &error);
-	return fail(t, section, error.text);
+	for (size_t i = sizeof(cures) / sizeof(*cures); i-- > 0;)
+		if (strstr(error.text, cures[i].says))
+			see = cures[i].see;
+	return fail(t, error.text, see);
 }
 
 /* ---- A round --------------------------------------------------------------------------------- */
@@ -112,7 +135,7 @@ static bool dispatch(struct test *t, uint32_t tokens, struct accel_ep_recv *recv
 	recv->size = sizeof(*recv);
 	rc = accel_ep_dispatch(t->ep, 0, &input, -1, recv);
 	t->dispatch_ns = now_ns() - begun_ns;
-	return rc ? refused(t, t->ep, rc, "errors") : true;
+	return rc ? refused(t, t->ep, rc) : true;
 }
 
 static bool combine(struct test *t, uint32_t tokens)
@@ -121,7 +144,7 @@ static bool combine(struct test *t, uint32_t tokens)
 	int rc = accel_ep_combine(t->ep, 0, NULL, -1, tokens ? t->out : NULL, 0, NULL);
 
 	t->combine_ns = now_ns() - begun_ns;
-	return rc ? refused(t, t->ep, rc, "errors") : true;
+	return rc ? refused(t, t->ep, rc) : true;
 }
 
 static bool round_run(struct test *t, uint32_t tokens)
@@ -150,12 +173,13 @@ static bool meet(struct test *t)
 	if (!rc)
 		rc = accel_group_create(t->dev, t->opts->rank, world, &opts, &t->group);
 	if (rc)
-		return refused(t, NULL, rc, "control-connection");
+		return refused(t, NULL, rc);
 	accel_group_info_get(t->group, &info);
 	t->rank = info.rank;
 	if (info.world == 2)
 		return true;
-	return fail(t, "accelctl-net", "a link has two ends: set WORLD_SIZE=2, or give --rank");
+	return fail(t, "a link has two ends: set WORLD_SIZE=2, or give --rank",
+		    SEE("accelctl-net"));
 }
 
 static bool connect_link(struct test *t)
@@ -169,7 +193,7 @@ static bool connect_link(struct test *t)
 	if (!rc)
 		rc = accel_buffer_create(t->dev, 2ull * ROWS * ROW_BYTES, NULL, &t->buf);
 	if (rc)
-		return refused(t, NULL, rc, "errors");
+		return refused(t, NULL, rc);
 	accel_ep_output_get(t->ep, 0, &output);
 	t->y = output.y;
 	t->x = accel_buffer_addr(t->buf);
@@ -193,10 +217,11 @@ static bool introduce(struct test *t, uint32_t rounds)
 	if (!dispatch(t, 1, &recv))
 		return false;
 	if (recv.rows != 1)
-		return fail(t, "errors", "the other side sent no row");
+		return fail(t, "the other side sent no row", SEE("errors"));
 	memcpy(&t->theirs, recv.row[0], sizeof(t->theirs));
 	if (t->theirs.rail_count > RAILS_MAX || t->theirs.rail[0].size != sizeof(t->theirs.rail[0]))
-		return fail(t, "accelctl-net", "the other side is accelctl of another version");
+		return fail(t, "the other side is accelctl of another version",
+			    SEE("accelctl-net"));
 	return combine(t, 1);
 }
 
@@ -211,19 +236,19 @@ static bool bytes_check(struct test *t)
 	if (!dispatch(t, ROWS, &recv))
 		return false;
 	if (recv.rows != ROWS)
-		return fail(t, "errors", "rows are missing");
+		return fail(t, "rows are missing", SEE("errors"));
 	for (uint32_t i = 0; i < ROWS; i++) {
 		row_fill(want, !t->rank, (uint32_t)recv.src_token[i]);
 		if (memcmp(recv.row[i], want, ROW_BYTES))
-			return fail(t, "wrong-bytes",
-				    "a row arrived with other bytes than were sent");
+			return fail(t, "a row arrived with other bytes than were sent",
+				    SEE("wrong-bytes"));
 		memcpy(t->y + (size_t)i * ROW_BYTES, recv.row[i], ROW_BYTES);
 	}
 	if (!combine(t, ROWS))
 		return false;
 	if (memcmp(t->out, t->x, ROWS * ROW_BYTES))
-		return fail(t, "wrong-bytes",
-			    "a result came back with other bytes than its row had");
+		return fail(t, "a result came back with other bytes than its row had",
+			    SEE("wrong-bytes"));
 	return true;
 }
 
@@ -288,7 +313,7 @@ static bool copies_check(struct test *t)
 	t->step = "counting copies";
 	t->stats.size = sizeof(t->stats);
 	accel_ep_stats_get(t->ep, &t->stats);
-	return t->stats.bytes_staged ? fail(t, "errors", "rows were copied by the CPU") : true;
+	return t->stats.bytes_staged ? fail(t, "rows were copied by the CPU", SEE("errors")) : true;
 }
 
 /* ---- The report ------------------------------------------------------------------------------ */
@@ -310,9 +335,9 @@ static const char *advice(const struct test *t)
 	const struct accel_net_port *here = &t->mine.rail[0], *there = &t->theirs.rail[0];
 
 	if (here->mtu_bytes != there->mtu_bytes)
-		return "the sides have different MTUs, and the lower is used: see docs/rdma.md#mtu";
+		return "the sides have different MTUs, and the lower is used: see " SEE("mtu");
 	if (here->mtu_bytes < here->mtu_bytes_max)
-		return "the MTU is lower than the device's: see docs/rdma.md#mtu";
+		return "the MTU is lower than the device's: see " SEE("mtu");
 	return NULL;
 }
 
@@ -336,7 +361,7 @@ static void print(const struct test *t, bool passed)
 		printf("PASS\n");
 		return;
 	}
-	printf("FAIL %s: %s\n     see docs/rdma.md#%s\n", t->step, t->why, t->section);
+	printf("FAIL %s: %s\n     see %s\n", t->step, t->why, t->see);
 }
 
 static json_t *side_json(const struct introduction *who)
@@ -365,7 +390,7 @@ static void print_json(const struct test *t, bool passed)
 						 (json_int_t)t->stats.work_requests));
 	else
 		json_object_update_new(json, json_pack("{s:s, s:s, s:s}", "step", t->step, "why",
-						       t->why, "see", t->section));
+						       t->why, "see", t->see));
 	ctl_json_print(json, false);
 }
 

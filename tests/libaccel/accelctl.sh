@@ -39,6 +39,11 @@ fi
 tap_ok 'net without its library is 3 and names the package' "$(
 	ACCEL_OPTS=verbs.library=libnothing.so.1 runs 3 "$ctl" net; says 'Debian: libibverbs1')"
 tap_ok 'net with a wrong option is 2' "$(ACCEL_OPTS=verbs.gid=nowhere runs 2 "$ctl" net; says 'verbs.gid')"
+# As Markdown makes anchors out of headings.
+sed -nE 's/^#+ //p' docs/rdma.md | tr 'A-Z ' 'a-z-' >"$out/anchors"
+tap_ok 'what net refers to is in docs/rdma.md' "$(
+	grep -ohE 'SEE\("[a-z-]+' libaccel/tools/ctl_net*.c | cut -d '"' -f 2 | grep -vxF -f "$out/anchors"
+	grep -ohE '\(#[a-z-]+' docs/rdma.md | cut -c 3- | grep -vxF -f "$out/anchors")"
 tap_ok 'help' "$(runs 0 "$ctl" --help; says 'selftest \[DEVICE\]'; runs 0 "$ctl" top --help)"
 tap_ok 'version' "$(runs 0 "$ctl" --version; says '^accelctl [0-9]')"
 tap_ok 'wrong usage is 2' "$(runs 2 "$ctl"; runs 2 "$ctl" nothing; runs 2 "$ctl" list host; runs 2 "$ctl" list --bytes 1
