@@ -27,26 +27,12 @@
 
 static int open_devices(struct accel_group *group)
 {
-	const struct accel_group_opts *opts = &group->params.opts;
-	const struct accel_verbs_opts verbs = {
-		.devices = opts->verbs_devices,
-		.gid = opts->verbs_gid,
-		.library = opts->verbs_library,
-		.rails = opts->verbs_rails,
-		.qps = opts->verbs_qps,
-		.traffic_class = opts->verbs_traffic_class,
-		.service_level = opts->verbs_service_level,
-		.mtu = opts->verbs_mtu,
-		.inline_bytes = opts->verbs_inline_bytes,
-		.depth = opts->verbs_depth,
-		.stripe_bytes = opts->verbs_stripe_bytes,
-		.ack_timeout = opts->verbs_ack_timeout,
-		.retries = opts->verbs_retries,
-		.host_rank = group->host_rank,
-		.host_ranks = group->host_ranks,
-	};
+	struct accel_verbs_opts verbs;
 	int rc = 0;
 
+	accel_verbs_opts_init(&verbs, &group->params.opts);
+	verbs.host_rank = group->host_rank;
+	verbs.host_ranks = group->host_ranks;
 	pthread_mutex_lock(&group->dev->lock);
 	if (!group->verbs)
 		rc = accel_verbs_open(&verbs, &group->verbs);

@@ -4,6 +4,7 @@
  * accelctl net --test: two ranks on two hosts exchange rows of R1's size over RDMA alone, by the same
  * calls as a framework. Expert 0 is rank 0's, expert 1 rank 1's, and every token goes to the other's.
  *
+ *     port           there is one that can be used
  *     introduction   a row that says which ports its sender uses
  *     bytes          ROWS rows there, each checked, and back as results, each checked
  *     latency        one row each, LATENCY_ROUNDS times; the median of each way
@@ -155,6 +156,23 @@ static bool round_run(struct test *t, uint32_t tokens)
 }
 
 /* ---- The steps ------------------------------------------------------------------------------- */
+
+/* Before the other host is waited for. */
+static bool port_find(struct test *t)
+{
+	struct accel_net_port ports[RAILS_MAX] = {{.size = sizeof(*ports)}};
+	uint32_t count = 0;
+	int rc = accel_net_ports_get(NULL, ports, RAILS_MAX, &count);
+
+	t->step = "looking for a port";
+	if (rc)
+		return refused(t, NULL, rc);
+	for (uint32_t i = 0; i < count && i < RAILS_MAX; i++)
+		if (ports[i].rail)
+			return true;
+	t->code = -ENODEV;
+	return fail(t, ports[0].why, SEE("errors"));
+}
 
 static bool meet(struct test *t)
 {
@@ -403,7 +421,7 @@ int ctl_net_test(const struct ctl_opts *opts)
 	if (!t)
 		return CTL_FAIL;
 	t->opts = opts;
-	passed = meet(t) && connect_link(t);
+	passed = port_find(t) && meet(t) && connect_link(t);
 	t->step = passed ? "introducing each other" : t->step;
 	passed = passed && introduce(t, 0) && bytes_check(t) && latency_measure(t) &&
 		 bandwidth_measure(t) && copies_check(t);
