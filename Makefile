@@ -46,6 +46,7 @@ RUNTIME_SRC := $(filter-out $(MOE_SRC) $(MOE_MPI_SRC),$(wildcard runtime/*.c))
 HELPER_SRC  := $(wildcard tests/*.c)
 TEST_SRC    := $(wildcard $(patsubst %,tests/%/*.c,uapi kernels libaccel runtime stress))
 FUZZ_SRC    := $(wildcard tests/fuzz/*.c)
+VERBS_SRC   := $(wildcard tests/verbs/*.c)
 VM_SRC      := $(wildcard tests/vm/*.c)
 HEADERS     := $(wildcard libaccel/include/accel/*.h)
 
@@ -60,6 +61,8 @@ BINS     := $(if $(CTL_SRC),$(BIN)/accelctl) $(if $(PERF_SRC),$(BIN)/accel-perf)
 TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
 # Programs for a guest (mk/vm.sh): they may link libibverbs, and no sanitizer runs there.
 VM_TESTS := $(if $(SANITIZE),,$(patsubst tests/%.c,$(BUILD)/tests/%.t,$(VM_SRC)))
+# Stand-ins for libibverbs that tests name by verbs.library: NAME out of tests/verbs/NAME.c and NAME_*.c.
+VERBS    := $(foreach name,loop,$(BUILD)/tests/verbs/libaccel-verbs-$(name).so)
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
 
@@ -90,7 +93,7 @@ tools: $(LIBS) $(BINS)
 
 tests: all test-programs		## build the test programs too
 
-test-programs: $(TESTS) $(VM_TESTS)
+test-programs: $(TESTS) $(VM_TESTS) $(VERBS)
 
 fuzzers: $(FUZZERS)
 
@@ -262,6 +265,13 @@ $(BUILD)/tests/vm/%.t: $(OBJ)/tests/vm/%.o $(OBJ)/tests.a $(ARCHIVES)
 	@$(call say,LD,$@)
 	$(Q)$(LINK) -o $@ $(filter %.o %.a,$^) -libverbs -ljansson -lm -ldl
 
+$(BUILD)/tests/verbs/libaccel-verbs-%.so: $(call objects,$(VERBS_SRC))
+	@mkdir -p $(@D)
+	@$(call say,LD,$@)
+	$(Q)$(LINK) -shared -o $@ $(filter $(OBJ)/tests/verbs/$*.o $(OBJ)/tests/verbs/$*_%.o,$^) -ldl
+
+$(filter $(BUILD)/tests/libaccel/verbs_%,$(TESTS)): | $(VERBS)
+
 # Those of tests/stress link a libaccel that makes its system calls through tests/calls.c.
 WRAPPED := $(shell sed -n 's/^.*__wrap_\([a-z0-9_]*\)(.*);$$/\1/p' tests/calls.c)
 $(OBJ)/tests/stress/libaccel.o: $(call objects,$(ACCEL_SRC)) $(OBJ)/sources tests/calls.c
@@ -353,4 +363,4 @@ driver-uninstall:			## remove what driver-install put there
 	$(Q)VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) mk/driver-install.sh uninstall
 
 -include $(patsubst %.o,%.d,$(call objects,$(KERNELS_SRC) $(ACCEL_SRC) $(PERF_SRC) $(CTL_SRC) $(MOE_SRC) \
-	$(RUNTIME_SRC) $(HELPER_SRC) $(TEST_SRC) $(VM_SRC) $(FUZZ_SRC)) $(SIMDE_OBJ))
+	$(RUNTIME_SRC) $(HELPER_SRC) $(TEST_SRC) $(VM_SRC) $(FUZZ_SRC) $(VERBS_SRC)) $(SIMDE_OBJ))
