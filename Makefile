@@ -62,7 +62,7 @@ TESTS    := $(patsubst tests/%.c,$(BUILD)/tests/%.t,$(TEST_SRC))
 # Programs for a guest (mk/vm.sh): they may link libibverbs, and no sanitizer runs there.
 VM_TESTS := $(if $(SANITIZE),,$(patsubst tests/%.c,$(BUILD)/tests/%.t,$(VM_SRC)))
 # Stand-ins for libibverbs that tests name by verbs.library: NAME out of tests/verbs/NAME.c and NAME_*.c.
-VERBS    := $(foreach name,loop,$(BUILD)/tests/verbs/libaccel-verbs-$(name).so)
+VERBS    := $(foreach name,loop record,$(BUILD)/tests/verbs/libaccel-verbs-$(name).so)
 FUZZERS  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(FUZZ_SRC))
 MAN1_SRC := $(wildcard libaccel/tools/*.1 runtime/*.1)
 

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static char loop_path[PATH_MAX];
+static char loop_path[PATH_MAX], record_path[PATH_MAX];
 static const struct loop_control *control;
 
 static void path_make(char *path, const char *name)
@@ -36,6 +36,7 @@ static void find(void)
 	void *library;
 
 	path_make(loop_path, "loop");
+	path_make(record_path, "record");
 	library = dlopen(loop_path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
 	control = library ? dlsym(library, "loop_control") : NULL;
 	if (!control) {
@@ -48,6 +49,12 @@ const char *verbs_loop_path(void)
 {
 	pthread_once(&once, find);
 	return loop_path;
+}
+
+const char *verbs_record_path(void)
+{
+	pthread_once(&once, find);
+	return record_path;
 }
 
 const struct loop_control *verbs_loop(void)

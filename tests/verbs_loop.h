@@ -8,6 +8,7 @@
 
 /* What verbs.library takes; the program ends where they were not built. */
 const char *verbs_loop_path(void);
+const char *verbs_record_path(void);
 
 const struct loop_control *verbs_loop(void);
 
