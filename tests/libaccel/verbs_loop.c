@@ -5,12 +5,12 @@
  * and unlucky as the tests of the verbs transport need it.
  */
 #define _GNU_SOURCE
+#include "meet.h"
 #include "verbs_pair.h"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #define WRITE IBV_WR_RDMA_WRITE
@@ -64,6 +64,30 @@ TEST(loop, devices_ports_and_gids_are_as_configured)
 	pair_close(&p);
 }
 
+static void open_and_close(int device, void *arg)
+{
+	const struct accel_verbs_api *api = arg;
+
+	for (int i = 0; i < 50; i++) {
+		struct ibv_device **list = api->get_device_list(NULL);
+		struct ibv_context *context = api->open_device(list[device % 2]);
+
+		CHECK(context);
+		api->free_device_list(list);
+		CHECK_EQ(api->close_device(context), 0);
+	}
+}
+
+TEST(loop, devices_are_opened_and_closed_by_threads)
+{
+	const struct accel_verbs_api *api;
+
+	REQUIRE_EQ(accel_verbs_api_get(verbs_loop_path(), &api), 0);
+	verbs_loop()->configure(NULL);
+	meet_threads(4, open_and_close, (void *)(uintptr_t)api);
+	CHECK_LOOP_EMPTY();
+}
+
 /* Rounds of messages both ways, gathered, some without data; each holds what its source does. */
 static void exchange(const struct pair_opts *opts)
 {
@@ -73,9 +97,12 @@ static void exchange(const struct pair_opts *opts)
 
 	for (unsigned round = 0; round < 60 && ok; round++) {
 		const int from = round % 2;
+		const bool inlined = round % 5 == 0;
 		struct pair_end *mine = &p.end[from], *other = &p.end[!from];
 		const int entries = 1 + (int)tap_random_below(&state, PAIR_GATHER);
-		const uint32_t bytes = 1 + (uint32_t)tap_random_below(&state, 3000);
+		const uint32_t bytes = 1 +
+				       (uint32_t)tap_random_below(
+					       &state, inlined ? PAIR_INLINE / PAIR_GATHER : 3000);
 		struct ibv_sge entry[PAIR_GATHER];
 		struct ibv_send_wr wr = {.sg_list = entry, .num_sge = entries}, *bad;
 		struct ibv_wc wc;
@@ -85,6 +112,7 @@ static void exchange(const struct pair_opts *opts)
 			entry[i] = (struct ibv_sge){(uintptr_t)mine->memory + 7 * (unsigned)i +
 							    (unsigned)(entries - i) * bytes,
 						    bytes, mine->mr->lkey};
+		wr.send_flags = inlined ? IBV_SEND_INLINE : 0;
 		wr.wr.rdma.remote_addr = (uintptr_t)other->memory + 13;
 		wr.wr.rdma.rkey = other->mr->rkey;
 		ok = CHECK_EQ(pair_receive(&p, !from, round), 0) &&
@@ -363,169 +391,6 @@ TEST(loop, without_a_receive_a_message_waits)
 		CHECK_EQ(pair_status(&p, 0), IBV_WC_RNR_RETRY_EXC_ERR);
 	}
 	pair_close(&p);
-}
-
-/* One request that is wrong in one way, by what it must come to; the next ones are flushed. */
-static void refused(enum ibv_wc_status want, void (*spoil)(struct pair *p, struct ibv_send_wr *wr))
-{
-	struct ibv_async_event event;
-	struct pair p;
-
-	if (pair_open(&p, NULL)) {
-		struct ibv_sge entry = {(uintptr_t)p.end[0].memory, 100, p.end[0].mr->lkey};
-		struct ibv_send_wr wr = {.sg_list = &entry, .num_sge = 1}, *bad;
-
-		wr.wr.rdma.remote_addr = (uintptr_t)p.end[1].memory;
-		wr.wr.rdma.rkey = p.end[1].mr->rkey;
-		spoil(&p, &wr);
-		CHECK_EQ(ibv_post_send(p.end[0].qp, &wr, &bad), 0);
-		CHECK_EQ(pair_post(&p, 0, WRITE, 0, 0, 8), 0);
-		CHECK_EQ(pair_receive(&p, 0, 0), 0);
-		CHECK_EQ(pair_status(&p, 0), want);
-		CHECK_EQ(pair_status(&p, 0), IBV_WC_WR_FLUSH_ERR);
-		CHECK_EQ(pair_status(&p, 0), IBV_WC_WR_FLUSH_ERR);
-		CHECK(!p.end[1].memory[0]);
-		if (want == IBV_WC_REM_ACCESS_ERR) {
-			CHECK_EQ(p.api->get_async_event(p.end[1].context, &event), 0);
-			CHECK_EQ(event.event_type, IBV_EVENT_QP_ACCESS_ERR);
-			p.api->ack_async_event(&event);
-		}
-	}
-	pair_close(&p);
-}
-
-static void bad_lkey(struct pair *p, struct ibv_send_wr *wr)
-{
-	wr->sg_list->lkey = p->end[0].mr->rkey;
-}
-
-static void foreign_lkey(struct pair *p, struct ibv_send_wr *wr)
-{
-	wr->sg_list->lkey = p->end[1].mr->lkey;
-	wr->sg_list->addr = (uintptr_t)p->end[1].memory;
-}
-
-static void before_source(struct pair *p, struct ibv_send_wr *wr)
-{
-	(void)p;
-	wr->sg_list->addr -= 1;
-}
-
-static void after_source(struct pair *p, struct ibv_send_wr *wr)
-{
-	(void)p;
-	wr->sg_list->addr += PAIR_BYTES - 99;
-}
-
-static void gone_source(struct pair *p, struct ibv_send_wr *wr)
-{
-	(void)wr;
-	p->api->dereg_mr(p->end[0].mr);
-	p->end[0].mr = p->api->reg_mr(p->end[0].pd, p->end[0].memory, PAIR_BYTES, 0);
-}
-
-static void bad_rkey(struct pair *p, struct ibv_send_wr *wr)
-{
-	wr->wr.rdma.rkey = p->end[1].mr->lkey;
-}
-
-static void before_target(struct pair *p, struct ibv_send_wr *wr)
-{
-	(void)p;
-	wr->wr.rdma.remote_addr -= 1;
-}
-
-static void after_target(struct pair *p, struct ibv_send_wr *wr)
-{
-	(void)p;
-	wr->wr.rdma.remote_addr += PAIR_BYTES - 99;
-}
-
-static void closed_target(struct pair *p, struct ibv_send_wr *wr)
-{
-	p->api->dereg_mr(p->end[1].mr);
-	p->end[1].mr = p->api->reg_mr(p->end[1].pd, p->end[1].memory, PAIR_BYTES,
-				      IBV_ACCESS_LOCAL_WRITE);
-	wr->wr.rdma.rkey = p->end[1].mr->rkey;
-}
-
-TEST(loop, keys_bounds_and_rights_are_checked)
-{
-	refused(IBV_WC_LOC_PROT_ERR, bad_lkey);
-	refused(IBV_WC_LOC_PROT_ERR, foreign_lkey);
-	refused(IBV_WC_LOC_PROT_ERR, before_source);
-	refused(IBV_WC_LOC_PROT_ERR, after_source);
-	refused(IBV_WC_LOC_PROT_ERR, gone_source);
-	refused(IBV_WC_REM_ACCESS_ERR, bad_rkey);
-	refused(IBV_WC_REM_ACCESS_ERR, before_target);
-	refused(IBV_WC_REM_ACCESS_ERR, after_target);
-	refused(IBV_WC_REM_ACCESS_ERR, closed_target);
-}
-
-TEST(loop, registration_checks_what_it_is_asked)
-{
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	struct pair p;
-
-	if (pair_open(&p, NULL)) {
-		void *hole = mmap(NULL, 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		munmap((uint8_t *)hole + page, page);
-		CHECK(!p.api->reg_mr(p.end[0].pd, hole, 2 * page, 0));
-		CHECK_EQ(errno, EFAULT);
-		munmap(hole, page);
-		CHECK(!p.api->reg_mr(p.end[0].pd, p.end[0].memory, 100, IBV_ACCESS_REMOTE_WRITE));
-		CHECK_EQ(errno, EINVAL);
-		CHECK(!p.api->reg_dmabuf_mr(p.end[0].pd, 0, page, 0, 0, 0));
-		CHECK_EQ(errno, EOPNOTSUPP);
-		CHECK_EQ(p.api->dealloc_pd(p.end[0].pd), EBUSY);
-		CHECK_EQ(p.api->destroy_cq(p.end[0].cq), EBUSY);
-		CHECK_EQ(p.api->destroy_comp_channel(p.end[0].channel), EBUSY);
-	}
-	pair_close(&p);
-}
-
-/* A registration is of pages: what is mapped there later is neither read nor written. */
-static void reused_address(struct pair *p, int fd, bool dmabuf)
-{
-	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	uint8_t *at = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *again;
-	const int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE;
-	struct ibv_mr *old = dmabuf ? p->api->reg_dmabuf_mr(p->end[1].pd, 0, page, (uintptr_t)at,
-							    fd, access)
-				    : p->api->reg_mr(p->end[1].pd, at, page, access);
-	struct ibv_sge entry = {(uintptr_t)p->end[0].memory, 100, p->end[0].mr->lkey};
-	struct ibv_send_wr wr = {.sg_list = &entry, .num_sge = 1, .send_flags = SIGNALED}, *bad;
-
-	if (!CHECK(old))
-		return;
-	again = mmap(at, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-		     0);
-	wr.wr.rdma.remote_addr = (uintptr_t)at;
-	wr.wr.rdma.rkey = old->rkey;
-	memset(p->end[0].memory, dmabuf ? 7 : 6, 100);
-	CHECK_EQ(ibv_post_send(p->end[0].qp, &wr, &bad), 0);
-	CHECK_EQ(pair_status(p, 0), IBV_WC_SUCCESS);
-	CHECK_EQ(again[99], 0);
-	CHECK_EQ(p->api->dereg_mr(old), 0);
-	munmap(again, page);
-	at = mmap(NULL, page, PROT_READ, MAP_SHARED, fd, 0);
-	CHECK_EQ(at[99], dmabuf ? 7 : 6);
-	munmap(at, page);
-}
-
-TEST(loop, a_registration_is_of_pages_not_of_addresses)
-{
-	const int fd = memfd_create("loop", MFD_CLOEXEC);
-	struct pair p;
-
-	if (CHECK_EQ(ftruncate(fd, sysconf(_SC_PAGESIZE)), 0) &&
-	    pair_open(&p, &(struct pair_opts){.config = {.dmabuf = 1}})) {
-		reused_address(&p, fd, false);
-		reused_address(&p, fd, true);
-	}
-	pair_close(&p);
-	close(fd);
 }
 
 TEST(loop, the_error_state_flushes_everything)

@@ -196,7 +196,7 @@ LOOP_EXPORT struct ibv_context *ibv_open_device(struct ibv_device *device)
 		rc = ENOMEM;
 	if (!rc && (c->ibv.async_fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE)) < 0)
 		rc = errno;
-	if (!rc && !loop.live.threads && (rc = loop_engine_start()))
+	if (!rc && !loop.live.contexts && (rc = loop_engine_start()))
 		close(c->ibv.async_fd);
 	if (!rc) {
 		c->dev = dev;

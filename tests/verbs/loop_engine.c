@@ -150,6 +150,8 @@ static enum ibv_wc_status bytes_move(struct loop_qp *qp, const struct loop_reque
 				     uint64_t offset, uint64_t bytes, const struct loop_mr *to_mr,
 				     uint64_t to)
 {
+	const uint8_t *inline_at = r->inlined;
+
 	for (int i = 0; i < r->entries && bytes; i++) {
 		const struct ibv_sge *e = &r->entry[i];
 		const uint64_t part = offset < e->length ? e->length - offset : 0,
@@ -161,14 +163,14 @@ static enum ibv_wc_status bytes_move(struct loop_qp *qp, const struct loop_reque
 		if (!inlined && !mr)
 			return IBV_WC_LOC_PROT_ERR;
 		if (n) {
-			from = mr ? mr->pages + (e->addr + offset - mr->iova)
-				  : r->inlined + (e->addr - r->entry[0].addr) + offset;
+			from = mr ? mr->pages + (e->addr + offset - mr->iova) : inline_at + offset;
 			memcpy(to_mr->pages + (to - to_mr->iova), from, n);
 			loop_touch(qp->fiber,
 				   mr && mr->ibv.addr ? (void *)(e->addr + offset) : NULL,
 				   to_mr->ibv.addr ? (void *)to : NULL, n);
 		}
 		offset = part ? 0 : offset - e->length;
+		inline_at += e->length;
 		to += n;
 		bytes -= n;
 	}

@@ -159,8 +159,9 @@ void loop_leave(void);
 void loop_changed(void); /* the engine has something to look at, or a waiter */
 /* Waits for a change; false: the caller has waited for 10 s in all since *since_ns, first 0. */
 bool loop_await(int64_t *since_ns);
+/* For the first device that is open, and after the last. Both may let the lock go meanwhile. */
 int loop_engine_start(void);
-void loop_engine_stop(void); /* lets the lock go meanwhile */
+void loop_engine_stop(void);
 int64_t loop_now_ns(void);
 void *loop_fiber_create(void);
 void loop_fiber_destroy(void *fiber);

@@ -154,6 +154,8 @@ int loop_engine_start(void)
 
 	while (joining)
 		pthread_cond_wait(&changed, &lock);
+	if (loop.live.threads) /* by another that waited */
+		return 0;
 	stop = false;
 	rc = pthread_create(&thread, NULL, engine, NULL);
 	loop.live.threads += !rc;
