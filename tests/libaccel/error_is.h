@@ -19,4 +19,23 @@ static inline bool error_is(const void *obj, int code, int about, const char *te
 			 error.rank, error.text);
 }
 
+/* What the thread's last failed create, or whatever was given no object, says. */
+static inline const char *error_text(void)
+{
+	static _Thread_local struct accel_error error;
+
+	error = (struct accel_error){.size = sizeof(error)};
+	accel_error_get(NULL, &error);
+	return error.text;
+}
+
+/* A text that must hold a part; shown if it does not. */
+#define CHECK_HOLDS(text, part)                                                                    \
+	({                                                                                         \
+		const char *tap_text = (text);                                                     \
+		tap_check(strstr(tap_text, part), __FILE__, __LINE__, "not \"%s\": \"%s\"", part,  \
+			  tap_text);                                                               \
+	})
+#define CHECK_SAYS(part) CHECK_HOLDS(error_text(), part)
+
 #endif

@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "device.h"
+#include "libaccel/error_is.h"
 #include "node.h"
 #include "rxe.h"
 #include "tap.h"
@@ -22,21 +23,15 @@
 #define NOBODY 65534
 
 static const struct accel_verbs_opts on_rxe = {.devices = RXE_NAME};
-static struct accel_error error;
 
 static int verbs_open(const struct accel_verbs_opts *opts, struct accel_verbs **verbs)
 {
 	int rc = accel_verbs_open(opts, verbs);
 
-	error = (struct accel_error){.size = sizeof(error)};
-	accel_error_get(NULL, &error);
 	if (rc)
-		tap_diag("%s", error.text);
+		tap_diag("%s", error_text());
 	return rc;
 }
-
-#define CHECK_SAYS(part)                                                                           \
-	tap_check(strstr(error.text, part), __FILE__, __LINE__, "\"%s\"", error.text)
 
 TEST(verbs, the_device_and_its_ipv4_gid_are_found_unasked)
 {
@@ -250,8 +245,6 @@ static int pin_too_much(void *arg)
 	CHECK_EQ(accel_verbs_use(verbs, NULL, region, 0, 4096, false, &mr), 0);
 	accel_verbs_unuse(verbs, mr);
 	CHECK_EQ(accel_verbs_use(verbs, NULL, region, 0, sizeof(memory), false, &mr), -ENOMEM);
-	error = (struct accel_error){.size = sizeof(error)};
-	accel_error_get(NULL, &error);
 	CHECK_SAYS("cannot pin 1048576 bytes beside 4096");
 	CHECK_SAYS("RLIMIT_MEMLOCK is 65536");
 	accel_verbs_forget(verbs, 0);
