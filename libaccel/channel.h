@@ -38,6 +38,11 @@ enum accel_message_type {
 		7, /* tag: the context's; body: how to reach its queue pairs and slices */
 	ACCEL_MESSAGE_MASKED =
 		8, /* tag: the context's; no body: the sender has masked the receiver */
+	/*
+	 * tag: the context's; body: uint64_t [lanes], its last rounds: the sender leaves, and had no
+	 * other way to say so
+	 */
+	ACCEL_MESSAGE_LEFT = 9,
 };
 
 #define ACCEL_MESSAGE_MAGIC 0x4c434341u /* "ACCL" */

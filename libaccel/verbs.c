@@ -182,7 +182,6 @@ static int reg(struct accel_verbs_transport *t, struct accel_verbs_peer *p,
 	       struct accel_region *region)
 {
 	struct accel_ep *ep = t->base.ep;
-	struct accel_object *obj = p->state == ACCEL_VERBS_CONNECTED ? &ep->obj : NULL;
 	struct accel_verbs_mr *mr;
 	int rc;
 
@@ -190,7 +189,7 @@ static int reg(struct accel_verbs_transport *t, struct accel_verbs_peer *p,
 		return accel_verbs_show(t, p);
 	if (region->id == t->registered)
 		return 0;
-	rc = accel_verbs_use(t->verbs, obj, region, 0, region->bytes, false, &mr);
+	rc = accel_verbs_use(t->verbs, &ep->obj, region, 0, region->bytes, false, &mr);
 	if (rc)
 		return rc;
 	/* Kept, until the region goes: what is sent from it finds it. */
@@ -230,19 +229,19 @@ static void close_peer(struct accel_verbs_transport *t, struct accel_verbs_peer 
 	accel_verbs_peer_end(t, p);
 }
 
-/* May a goodbye still be of use to it? */
+/* Would it want to know that this rank leaves? */
 static bool is_there(struct accel_verbs_transport *t, const struct accel_verbs_peer *p)
 {
-	return p->state == ACCEL_VERBS_CONNECTED && !p->stopped && !p->left && !p->masks_us &&
+	return p->state == ACCEL_VERBS_CONNECTED && !p->left && !p->masks_us &&
 	       !accel_channel_drain(t->base.ep->group->channel[p->rank]);
 }
 
-/* One step towards having said goodbye to a peer: true, that is done or of no use. */
+/* One step towards it: true, a goodbye was said, or cannot be over the queue pair. */
 static bool say_goodbye(struct accel_verbs_transport *t, struct accel_verbs_peer *p, bool *said)
 {
 	const struct accel_verbs_qp *qp = &p->qp[0];
 
-	if (!is_there(t, p))
+	if (p->stopped || !is_there(t, p))
 		return true;
 	if (*said)
 		return qp->posted == qp->completed;
@@ -253,10 +252,22 @@ static bool say_goodbye(struct accel_verbs_transport *t, struct accel_verbs_peer
 	return false;
 }
 
+/* Where the device could not. */
+static void write_goodbye(struct accel_verbs_transport *t, const struct accel_verbs_peer *p)
+{
+	struct accel_ep *ep = t->base.ep;
+	uint64_t round[ACCEL_LANES_MAX];
+
+	for (uint32_t l = 0; l < t->lanes; l++)
+		round[l] = ep->lane[l].round;
+	accel_channel_send(ep->group->channel[p->rank], ACCEL_MESSAGE_LEFT, ep->tag, round,
+			   t->lanes * sizeof(*round), 0);
+}
+
 static void say_goodbyes(struct accel_verbs_transport *t)
 {
 	int64_t deadline_ns = accel_now_ns() + ACCEL_VERBS_END_NS_MAX;
-	bool *said = calloc(t->remotes, sizeof(*said)), done = !said;
+	bool said[ACCEL_RANKS_MAX] = {0}, done = false;
 
 	accel_verbs_nap(t, 0);
 	while (!done && accel_now_ns() < deadline_ns) {
@@ -268,7 +279,13 @@ static void say_goodbyes(struct accel_verbs_transport *t)
 		if (!done)
 			accel_verbs_nap(t, NAP_NS);
 	}
-	free(said);
+	for (uint32_t i = 0; i < t->remotes; i++) {
+		const struct accel_verbs_peer *p = &t->peer[i];
+
+		if (is_there(t, p) &&
+		    (p->stopped || !said[i] || p->qp[0].posted != p->qp[0].completed))
+			write_goodbye(t, p);
+	}
 }
 
 /* What open() took, in reverse; also of an open that failed. */

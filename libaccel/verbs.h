@@ -217,7 +217,10 @@ _Static_assert(ACCEL_RANKS_MAX <= 1 << 12 && ACCEL_STRIPES_MAX <= 1 << 3, "bits 
 _Static_assert(ACCEL_LANES_MAX <= 1 << 2 && ACCEL_LANES_MAX * ACCEL_WAYS <= 8, "bits of a byte");
 
 /* verbs_qp.c. With the lock held. */
-/* As many as this rank would use, in INIT, with their receives posted. Decided: -EIO, -ENOMEM. */
+/*
+ * As many as this rank would use, in INIT, with their receives posted. Decided, the context's object has
+ * the sentence: -EIO, -ENOMEM.
+ */
 int accel_verbs_qps_create(struct accel_verbs_transport *t, struct accel_verbs_peer *p);
 /* One's other end, from what the peer said. */
 struct accel_verbs_end {
@@ -242,7 +245,7 @@ static inline bool accel_verbs_qp_is_flushed(const struct accel_verbs_qp *qp)
 void accel_verbs_peer_end(struct accel_verbs_transport *t, struct accel_verbs_peer *p);
 
 /* verbs_meet.c */
-/* Make queue pairs and tell the peer. Decided, with the lock held. */
+/* Make queue pairs and tell the peer, with the lock held. Decided: see reg() in transport.h. */
 int accel_verbs_show(struct accel_verbs_transport *t, struct accel_verbs_peer *p);
 int accel_verbs_connect(struct accel_transport *transport, int peer, uint64_t window,
 			uint64_t payload, uint64_t incarnation);
@@ -252,7 +255,7 @@ int accel_verbs_send(struct accel_transport *transport, int peer, uint32_t lane,
 		     uint32_t round, const struct accel_signal *signal);
 /* Completions have come: end messages that were read to their end, go on with the others. Locked. */
 void accel_verbs_advance(struct accel_verbs_transport *t, struct accel_verbs_peer *p);
-/* Lines that tell a peer it will hear no more. Locked; its sends have completed. */
+/* Lines that tell a peer it will hear no more. Locked; all that was sent to it has completed. */
 void accel_verbs_goodbye(struct accel_verbs_transport *t, struct accel_verbs_peer *p);
 
 /* verbs_cq.c. With the lock held. */

@@ -105,7 +105,7 @@ int accel_verbs_show(struct accel_verbs_transport *t, struct accel_verbs_peer *p
 		rc = accel_channel_send(ep->group->channel[p->rank], ACCEL_MESSAGE_VERBS, ep->tag,
 					&hello, sizeof(hello), ep->local.timeout_ns);
 		if (rc)
-			accel_fail(NULL, rc, &where, "rank %d was not told of queue pairs: %s",
+			accel_fail(&ep->obj, rc, &where, "rank %d was not told of queue pairs: %s",
 				   p->rank, strerror(-rc));
 	}
 	if (rc)

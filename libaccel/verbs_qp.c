@@ -23,13 +23,13 @@
 #define RNR_TIMER 12 /* 0.64 ms, InfiniBand architecture vol. 1, table "RNR NAK timer" */
 #define HOPS_MAX 64
 
-static int fail_create(const struct accel_verbs_transport *t, const struct accel_verbs_qp *qp,
+static int fail_create(struct accel_verbs_transport *t, const struct accel_verbs_qp *qp,
 		       const char *what, int error)
 {
 	const struct accel_failure where = {qp->peer->rank, ACCEL_PHASE_CREATE, -1, 0, NULL};
 	const struct accel_verbs_rail *rail = accel_verbs_rail(t, qp);
 
-	return accel_fail(NULL, error == ENOMEM ? -ENOMEM : -EIO, &where,
+	return accel_fail(&t->base.ep->obj, error == ENOMEM ? -ENOMEM : -EIO, &where,
 			  "a queue pair for rank %d on %s port %u: %s: %s%s", qp->peer->rank,
 			  rail->port.device, rail->port.port, what, strerror(error),
 			  error == ENOMEM
@@ -39,7 +39,7 @@ static int fail_create(const struct accel_verbs_transport *t, const struct accel
 }
 
 /* With as much inline room as the device grants: what it says of itself is no promise. */
-static int make(const struct accel_verbs_transport *t, struct accel_verbs_qp *qp)
+static int make(struct accel_verbs_transport *t, struct accel_verbs_qp *qp)
 {
 	const struct accel_verbs_rail *rail = accel_verbs_rail(t, qp);
 	struct ibv_cq *cq = t->queue[qp->rail].cq;
@@ -67,7 +67,7 @@ static int make(const struct accel_verbs_transport *t, struct accel_verbs_qp *qp
 	}
 }
 
-static int to_init(const struct accel_verbs_transport *t, struct accel_verbs_qp *qp)
+static int to_init(struct accel_verbs_transport *t, struct accel_verbs_qp *qp)
 {
 	struct ibv_qp_attr attr = {
 		.qp_state = IBV_QPS_INIT,

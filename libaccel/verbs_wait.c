@@ -61,16 +61,20 @@ static int look(struct accel_verbs_peer *p, uint32_t lane, enum accel_way way, u
 	return p->error;
 }
 
-/* Has the peer said that it masks this rank? Reads its socket: 0, or how that has ended. */
+/* What the peer says over its socket. 0, or how that has ended. */
 static int listen_to(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
 {
-	struct accel_ep *ep = t->base.ep;
-	ssize_t n = accel_channel_take(ep->group->channel[p->rank], ACCEL_MESSAGE_MASKED, ep->tag,
-				       NULL, 0);
+	struct accel_channel *channel = t->base.ep->group->channel[p->rank];
+	const uint64_t tag = t->base.ep->tag;
+	const size_t bytes = t->lanes * sizeof(*p->left_round);
+	ssize_t masked = accel_channel_take(channel, ACCEL_MESSAGE_MASKED, tag, NULL, 0),
+		left = accel_channel_take(channel, ACCEL_MESSAGE_LEFT, tag, p->left_round, bytes);
 
-	if (!n)
-		p->masks_us = true;
-	return !n || n == -EAGAIN ? 0 : n == -EMSGSIZE ? -EPROTO : (int)n;
+	p->masks_us |= !masked;
+	p->left |= left == (ssize_t)bytes;
+	if (masked == -EMSGSIZE || left == -EMSGSIZE || (left >= 0 && left < (ssize_t)bytes))
+		return -EPROTO;
+	return masked < 0 && masked != -EAGAIN ? (int)masked : 0;
 }
 
 /* All that can be found out about a peer that has not come. */
