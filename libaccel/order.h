@@ -14,7 +14,8 @@
  *           admits: if a row it read was new, admits is no longer the reader's incarnation and the
  *           sum is thrown away (a seqlock whose counter never comes back to what it was).
  *
- * ep.pml and order.pml are models of this and of the protocol above it, searched by make check.
+ * ep.pml and order.pml are models of this and of the protocol above it, searched by make check; with peers
+ * that land, ep_landing.pml.
  */
 #ifndef ACCEL_ORDER_H
 #define ACCEL_ORDER_H

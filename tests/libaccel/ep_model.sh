@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# Spin searches every state of the models beside the code (libaccel/ep.pml, libaccel/order.pml): as the code is, in
-# configurations that together cover ranks, lanes, masks, leaving, death and join; and with one mistake at a time,
+# Spin searches every state of the models beside the code (libaccel/ep.pml, ep_landing.pml, order.pml): as the code is,
+# in configurations that together cover ranks, lanes, masks, leaving, death and join; and with one mistake at a time,
 # which must be found, and found by the property that it breaks.
 set -u
 . tests/tap.sh
@@ -57,7 +57,7 @@ safe() {
 # in which somebody waits for ever.
 unsafe() {
 	case $2 in
-	torn_* | wrong_* | missed_*) what="assertion violated  !($2)" expect=-DEXPECT=$2 ;;
+	torn_* | wrong_* | missed_* | given_back) what="assertion violated  !($2)" expect=-DEXPECT=$2 ;;
 	*) what='invalid end state' expect= ;;
 	esac
 	said=$(search "$3" -DSAFETY '' "-DBAD_$1 $4 $expect")
@@ -78,10 +78,21 @@ safe 'the late rank joins again, its old process wakes up' ep.pml "$two -DJOIN" 
 safe '3 ranks, 2 rounds' ep.pml '-DRANKS=3 -DROUNDS=2 -DCOARSE' -O2
 safe '2 lanes' ep.pml '-DRANKS=2 -DROUNDS=1 -DLANES=2 -DCOARSE' -O2
 safe 'sleep: no wakeup is lost' order.pml ''
+safe 'peers that land' ep_landing.pml "$two -DSTRIPES=1"
+safe 'peers that land, over 2 queue pairs' ep_landing.pml '-DRANKS=2 -DROUNDS=1' -O1
+safe 'peers that land, either may be late' ep_landing.pml "$two -DSTRIPES=1 -DANY_LATE" -O1
+safe 'peers that land, the late rank is killed anywhere' ep_landing.pml '-DRANKS=2 -DROUNDS=1 -DSTRIPES=1 -DDIES'
+safe 'peers that land, the late rank leaves in the middle of a round' ep_landing.pml "$two -DSTRIPES=1 -DQUITS"
 
-said=$(search ep.pml -DNP -l "$two -DANY_LATE")
-tap_ok 'every wait ends: nothing goes round in a circle' \
-	"${said:-$(proven '	non-progress cycles 	+ (fairness disabled)')}"
+# ends MODEL DEFINITIONS: every wait does.
+ends() {
+	said=$(search "$1" -DNP -l "$2")
+	tap_ok "$1: nothing goes round in a circle" \
+		"${said:-$(proven '	non-progress cycles 	+ (fairness disabled)')}"
+}
+
+ends ep.pml "$two -DANY_LATE"
+ends ep_landing.pml '-DRANKS=2 -DROUNDS=1 -DSTRIPES=1 -DANY_LATE'
 
 unsafe NO_SEQLOCK torn_sum ep.pml "$two"
 unsafe NO_FENCE_OWNER torn_sum ep.pml "$two"
@@ -98,6 +109,14 @@ unsafe LEFT_LOADED_LATE missed_signal ep.pml "$two"
 unsafe UNMASK_SAME_INCARNATION torn_sum ep.pml "$two -DJOIN"
 unsafe UNMASK_SAME_INCARNATION wrong_signal ep.pml "$two -DJOIN"
 unsafe X_UNFENCED torn_row ep.pml "$two -DQUITS"
+unsafe X_BEFORE_COMPLETION given_back ep_landing.pml "$two -DSTRIPES=1"
+unsafe Y_BEFORE_COMPLETION given_back ep_landing.pml "$two -DSTRIPES=1"
+unsafe MASK_UNFLUSHED given_back ep_landing.pml "$two -DSTRIPES=1"
+unsafe LEAVES_UNFLUSHED given_back ep_landing.pml "$two -DSTRIPES=1"
+unsafe BEGINS_EARLY torn_row ep_landing.pml "$two -DSTRIPES=1"
+unsafe ONE_LINE torn_sum ep_landing.pml "$two"
+unsafe ROUND_UNCHECKED wrong_signal ep_landing.pml "$two -DSTRIPES=1"
+unsafe GOODBYE_EARLY missed_signal ep_landing.pml "$two -DSTRIPES=1"
 unsafe PLAIN_STORE deadlock order.pml ''
 unsafe ASLEEP_FLAG deadlock order.pml ''
 unsafe SLEEP_UNCHECKED deadlock order.pml ''
