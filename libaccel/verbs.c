@@ -205,7 +205,7 @@ static int verbs_reg(struct accel_transport *transport, int peer, struct accel_r
 
 	pthread_mutex_lock(&t->lock);
 	rc = reg(t, accel_verbs_peer(t, peer), region);
-	pthread_mutex_unlock(&t->lock);
+	accel_verbs_unlock(t);
 	return rc;
 }
 
@@ -226,7 +226,7 @@ static void close_peer(struct accel_verbs_transport *t, struct accel_verbs_peer 
 	if (p->state == ACCEL_VERBS_CONNECTED && group->channel[p->rank])
 		accel_channel_send(group->channel[p->rank], ACCEL_MESSAGE_MASKED, t->base.ep->tag,
 				   NULL, 0, 0);
-	accel_verbs_peer_end(t, p);
+	accel_verbs_peer_end(t, p, accel_now_ns() + ACCEL_VERBS_END_NS_MAX);
 }
 
 /* Would it want to know that this rank leaves? */
@@ -288,6 +288,17 @@ static void say_goodbyes(struct accel_verbs_transport *t)
 	}
 }
 
+/* All at a time, so that a device which does not flush is waited for once. */
+static void end_peers(struct accel_verbs_transport *t)
+{
+	int64_t deadline_ns = accel_now_ns() + ACCEL_VERBS_END_NS_MAX;
+
+	for (uint32_t i = 0; i < t->remotes; i++)
+		accel_verbs_stop(t, &t->peer[i]);
+	for (uint32_t i = 0; i < t->remotes; i++)
+		accel_verbs_peer_end(t, &t->peer[i], deadline_ns);
+}
+
 /* What open() took, in reverse; also of an open that failed. */
 static void close_local(struct accel_verbs_transport *t)
 {
@@ -328,10 +339,9 @@ static void verbs_close(struct accel_transport *transport, int peer)
 		close_peer(t, accel_verbs_peer(t, peer));
 	} else {
 		say_goodbyes(t);
-		for (uint32_t i = 0; i < t->remotes; i++)
-			accel_verbs_peer_end(t, &t->peer[i]);
+		end_peers(t);
 	}
-	pthread_mutex_unlock(&t->lock);
+	accel_verbs_unlock(t);
 	if (peer < 0)
 		close_local(t);
 }

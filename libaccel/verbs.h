@@ -241,8 +241,12 @@ static inline bool accel_verbs_qp_is_flushed(const struct accel_verbs_qp *qp)
 {
 	return !qp->qp || (qp->posted == qp->completed && !qp->receives);
 }
-/* Stop, flush and destroy all of a peer's. When it returns no device reads or writes for it. */
-void accel_verbs_peer_end(struct accel_verbs_transport *t, struct accel_verbs_peer *p);
+/*
+ * Stop, flush (until the deadline at most) and destroy all of a peer's. When it returns no device reads or
+ * writes for it.
+ */
+void accel_verbs_peer_end(struct accel_verbs_transport *t, struct accel_verbs_peer *p,
+			  int64_t deadline_ns);
 
 /* verbs_meet.c */
 /* Make queue pairs and tell the peer, with the lock held. Decided: see reg() in transport.h. */
@@ -266,12 +270,14 @@ void accel_verbs_fail(struct accel_verbs_transport *t, struct accel_verbs_peer *
 /* The same of one queue pair, whose device and port the sentence begins with. */
 void accel_verbs_qp_fail(struct accel_verbs_transport *t, const struct accel_verbs_qp *qp,
 			 const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-/* Send to it no more; it was not to blame. */
+/* Send to it no more: its queue pairs go into the error state, and are flushed. */
 void accel_verbs_stop(struct accel_verbs_transport *t, struct accel_verbs_peer *p);
 
 /* verbs_wait.c */
 int accel_verbs_poll(struct accel_transport *transport, int peer, uint32_t lane, enum accel_way way,
 		     uint32_t round, int64_t sleep_ns, struct accel_signal *signal);
+/* Instead of the mutex's: wakes the lanes for which something came. */
+void accel_verbs_unlock(struct accel_verbs_transport *t);
 /* Until a completion comes, for ns at most; the lock is held before and after. */
 void accel_verbs_nap(struct accel_verbs_transport *t, int64_t ns);
 

@@ -17,19 +17,13 @@
 #define POLLED_MAX 16 /* completions at a time */
 #define POLLS_MAX 64  /* then others may go on */
 
-static void stop(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
+void accel_verbs_stop(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
 {
 	p->stopped = true;
 	for (uint8_t i = 0; i < p->qp_count; i++)
 		accel_verbs_qp_stop(t, &p->qp[i]);
 	accel_verbs_advance(t, p);
 	t->news |= (1u << t->lanes) - 1;
-}
-
-void accel_verbs_stop(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
-{
-	if (!p->stopped)
-		stop(t, p);
 }
 
 static void fail(struct accel_verbs_transport *t, struct accel_verbs_peer *p, int code,
@@ -45,7 +39,7 @@ static void fail(struct accel_verbs_transport *t, struct accel_verbs_peer *p, in
 	accel_log(ACCEL_LOG_INFO, "rank %d: rank %d cannot be reached any more: %s",
 		  t->base.ep->group->rank, p->rank, trouble);
 	p->error = code;
-	stop(t, p);
+	accel_verbs_stop(t, p);
 }
 
 void accel_verbs_fail(struct accel_verbs_transport *t, struct accel_verbs_peer *p, int code,

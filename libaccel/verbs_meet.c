@@ -8,6 +8,8 @@
  */
 #include "verbs.h"
 
+#include "order.h"
+
 #include <inttypes.h>
 #include <stddef.h>
 #include <string.h>
@@ -109,7 +111,7 @@ int accel_verbs_show(struct accel_verbs_transport *t, struct accel_verbs_peer *p
 				   p->rank, strerror(-rc));
 	}
 	if (rc)
-		accel_verbs_peer_end(t, p);
+		accel_verbs_peer_end(t, p, accel_now_ns() + ACCEL_VERBS_END_NS_MAX);
 	else
 		p->state = ACCEL_VERBS_SHOWN;
 	return rc;
@@ -309,6 +311,6 @@ int accel_verbs_connect(struct accel_transport *transport, int peer, uint64_t wi
 	(void)payload;
 	pthread_mutex_lock(&t->lock);
 	rc = connect_peer(t, accel_verbs_peer(t, peer), incarnation);
-	pthread_mutex_unlock(&t->lock);
+	accel_verbs_unlock(t);
 	return rc;
 }

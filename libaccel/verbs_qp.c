@@ -119,6 +119,7 @@ int accel_verbs_qps_create(struct accel_verbs_transport *t, struct accel_verbs_p
 	int rc = 0;
 
 	p->generation++;
+	p->stopped = false;
 	for (p->qp_count = 0; p->qp_count < count && !rc;)
 		rc = create(t, p, p->qp_count++);
 	return rc;
@@ -186,8 +187,12 @@ int accel_verbs_qp_connect(struct accel_verbs_transport *t, struct accel_verbs_q
 
 void accel_verbs_qp_destroy(struct accel_verbs_transport *t, struct accel_verbs_qp *qp)
 {
-	if (qp->qp)
-		t->verbs->api->destroy_qp(qp->qp);
+	int rc = qp->qp ? t->verbs->api->destroy_qp(qp->qp) : 0;
+
+	if (rc)
+		accel_log(ACCEL_LOG_WARN, "%s port %u does not let go of a queue pair: %s",
+			  accel_verbs_rail(t, qp)->port.device, accel_verbs_rail(t, qp)->port.port,
+			  strerror(accel_verbs_errno(rc)));
 	qp->qp = NULL;
 	qp->completed = qp->posted;
 	qp->receives = 0;
@@ -212,13 +217,10 @@ static bool is_flushed(const struct accel_verbs_peer *p)
 	return true;
 }
 
-void accel_verbs_peer_end(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
+void accel_verbs_peer_end(struct accel_verbs_transport *t, struct accel_verbs_peer *p,
+			  int64_t deadline_ns)
 {
-	int64_t deadline_ns = accel_now_ns() + ACCEL_VERBS_END_NS_MAX;
-
-	for (uint8_t i = 0; i < p->qp_count; i++)
-		accel_verbs_qp_stop(t, &p->qp[i]);
-	p->stopped = true;
+	accel_verbs_stop(t, p);
 	for (accel_verbs_progress(t); !is_flushed(p); accel_verbs_progress(t)) {
 		if (accel_now_ns() >= deadline_ns) {
 			accel_log(ACCEL_LOG_WARN,

@@ -446,7 +446,7 @@ int accel_verbs_send(struct accel_transport *transport, int peer, uint32_t lane,
 	p = accel_verbs_peer(t, peer);
 	if (p->state == ACCEL_VERBS_CONNECTED && !p->stopped && !p->left)
 		send_message(t, p, lane, way, round, signal);
-	pthread_mutex_unlock(&t->lock);
+	accel_verbs_unlock(t);
 	return 0;
 }
 

@@ -122,14 +122,16 @@ static bool take_events(struct accel_verbs_transport *t)
 	return any;
 }
 
-static void wake(struct accel_verbs_transport *t, uint32_t lanes)
+void accel_verbs_unlock(struct accel_verbs_transport *t)
 {
 	const uint64_t one = 1;
 
 	for (uint32_t l = 0; l < t->lanes; l++)
-		if (lanes >> l & 1 && t->sleeper[l].asleep &&
+		if (t->news >> l & 1 && t->sleeper[l].asleep &&
 		    write(t->sleeper[l].fd, &one, sizeof(one)) < 0)
 			continue; /* it is full: the sleeper wakes as well */
+	t->news = 0;
+	pthread_mutex_unlock(&t->lock);
 }
 
 /* poll(2), with the completion channels as the first of count descriptors; the lock is dropped. */
@@ -139,7 +141,7 @@ static void wait_for(struct accel_verbs_transport *t, struct pollfd *fds, int co
 
 	for (int r = 0; r < t->verbs->rail_count; r++)
 		fds[r] = (struct pollfd){.fd = t->queue[r].channel->fd, .events = POLLIN};
-	pthread_mutex_unlock(&t->lock);
+	accel_verbs_unlock(t);
 	ppoll(fds, (nfds_t)count, &time, NULL);
 	pthread_mutex_lock(&t->lock);
 }
@@ -170,7 +172,7 @@ static void sleep_for(struct accel_verbs_transport *t, struct accel_verbs_peer *
 	if (read(sleeper->fd, &times, sizeof(times)) < 0)
 		times = 0; /* nobody has */
 	if (take_events(t))
-		wake(t, ~0u);
+		t->news |= (1u << t->lanes) - 1;
 	accel_verbs_progress(t);
 }
 
@@ -207,8 +209,6 @@ int accel_verbs_poll(struct accel_transport *transport, int peer, uint32_t lane,
 		return 0;
 	pthread_mutex_lock(&t->lock);
 	rc = poll_peer(t, accel_verbs_peer(t, peer), lane, way, round, sleep_ns, signal);
-	wake(t, t->news & ~(1u << lane));
-	t->news = 0;
-	pthread_mutex_unlock(&t->lock);
+	accel_verbs_unlock(t);
 	return rc;
 }
