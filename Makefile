@@ -113,6 +113,9 @@ demo:					## run R1 MoE layers across four ranks of this machine, checked
 bench:					## measure beside every floor and peer; QUICK=1 in 3 minutes
 	$(Q)mk/bench.sh $(if $(QUICK),--quick)
 
+bench-rdma:				## beside perftest and MPI over RDMA: DEVICES=A,B, else in a guest; QUICK=1
+	$(Q)mk/bench-rdma.sh $(if $(QUICK),--quick) $(if $(DEVICES),--devices $(DEVICES))
+
 deps:					## install what build, driver and check need (root), or say the command
 	$(Q)mk/deps.sh build driver check
 
@@ -134,7 +137,7 @@ help:					## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench deps driver clean help man \
+.PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench bench-rdma deps driver clean help man \
 	install uninstall driver-install driver-uninstall driver-matrix check-debug-kernel FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:

@@ -95,10 +95,10 @@ port_words() {
 
 # Waits until something listens at the port.
 await_port() {
-	tries=200
+	looks=200
 	until grep -qi ":$(printf %04x "$1") .* 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do
-		tries=$((tries - 1))
-		[ $tries -gt 0 ] && kill -0 "$2" 2>/dev/null || return 1
+		looks=$((looks - 1))
+		[ $looks -gt 0 ] && kill -0 "$2" 2>/dev/null || return 1
 		sleep 0.05
 	done
 }
@@ -153,7 +153,7 @@ measure() {
 }
 
 if [ -n "$quick" ]; then
-	dtypes=fp8 barred=128 tries=1 shape='--tokens 1,8,128 --samples 12'
+	dtypes=fp8 barred=128 tries=1 shape='--tokens 1,8,128 --samples 8'
 else
 	dtypes='bf16 fp8' barred='128 512' tries=3 shape='--tokens 1,8,128,512'
 fi
