@@ -182,7 +182,7 @@ def summary(bench):
              "Alltoallv, UCX rc_verbs", "Alltoallv, TCP", "requests a peer"]]
 
     def median(take, *key):
-        found = [take(r) for run in (1, 2, 3) if (r := bench.find(run, *key))]
+        found = [take(r) for run in bench.values("run") if (r := bench.find(run, *key))]
         return statistics.median(found) if found else None
 
     def us(*key):
