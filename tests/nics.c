@@ -28,11 +28,8 @@ void nics_print(const struct nics *n)
 bool nics_run(struct nics *n, size_t area_bytes, void (*body)(struct ranks_ctx *ctx, int rank))
 {
 	const int world = n->shape.ref.world;
-	const struct ranks_opts opts = {.world = world,
-					.threads = true,
-					.limit_s = (unsigned)n->limit_s,
-					.area_bytes = area_bytes,
-					.arg = n};
+	const struct ranks_opts opts = {
+		.world = world, .threads = true, .area_bytes = area_bytes, .arg = n};
 	struct loop_config config = n->config;
 	bool ok;
 
@@ -40,6 +37,7 @@ bool nics_run(struct nics *n, size_t area_bytes, void (*body)(struct ranks_ctx *
 		config.devices = (uint32_t)world;
 	verbs_loop()->configure(&config);
 	verbs_loop()->seed(n->shape.ref.seed);
+	verbs_loop()->fail_call(n->fail_call, n->fail_nth, n->fail_error);
 	for (int r = 0; r < world; r++) {
 		size_t len = 0;
 

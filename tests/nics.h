@@ -18,7 +18,10 @@ struct nics {
 	uint32_t qps, rails, depth, stripe_bytes, inline_bytes; /* as in struct accel_group_opts */
 	uint32_t ack_timeout, retries;
 	const char *library; /* NULL: the loop library itself */
-	int64_t limit_s;     /* of a run; 0: 60 */
+	/* The nth call of that name, of any rank, fails so; NULL: none. */
+	const char *fail_call;
+	unsigned fail_nth;
+	int fail_error;
 };
 
 /* Run body, whose ctx->arg is n, as each rank; then nothing of the loop library is left. */
