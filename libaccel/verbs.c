@@ -216,24 +216,34 @@ static void verbs_dereg(struct accel_transport *transport, struct accel_region *
 
 /* ---- close ----------------------------------------------------------------------------------- */
 
+/* The control socket to it, or NULL: it is of a process that has come in its place. */
+static struct accel_channel *channel_of(const struct accel_verbs_transport *t,
+					const struct accel_verbs_peer *p)
+{
+	const struct accel_ep *ep = t->base.ep;
+
+	return ep->joins[p->rank] == ep->group->joins[p->rank] ? ep->group->channel[p->rank] : NULL;
+}
+
 static void close_peer(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
 {
-	struct accel_group *group = t->base.ep->group;
+	struct accel_channel *channel = channel_of(t, p);
 
 	if (p->state == ACCEL_VERBS_APART)
 		return;
 	/* Before its packets go unanswered, so that it knows why. */
-	if (p->state == ACCEL_VERBS_CONNECTED && group->channel[p->rank])
-		accel_channel_send(group->channel[p->rank], ACCEL_MESSAGE_MASKED, t->base.ep->tag,
-				   NULL, 0, 0);
+	if (p->state == ACCEL_VERBS_CONNECTED && channel)
+		accel_channel_send(channel, ACCEL_MESSAGE_MASKED, t->base.ep->tag, NULL, 0, 0);
 	accel_verbs_peer_end(t, p, accel_now_ns() + ACCEL_VERBS_END_NS_MAX);
 }
 
 /* Would it want to know that this rank leaves? */
 static bool is_there(struct accel_verbs_transport *t, const struct accel_verbs_peer *p)
 {
-	return p->state == ACCEL_VERBS_CONNECTED && !p->left && !p->masks_us &&
-	       !accel_channel_drain(t->base.ep->group->channel[p->rank]);
+	struct accel_channel *channel = channel_of(t, p);
+
+	return p->state == ACCEL_VERBS_CONNECTED && !p->left && !p->masks_us && channel &&
+	       !accel_channel_drain(channel);
 }
 
 /* One step towards it: true, a goodbye was said, or cannot be over the queue pair. */
@@ -260,7 +270,7 @@ static void write_goodbye(struct accel_verbs_transport *t, const struct accel_ve
 
 	for (uint32_t l = 0; l < t->lanes; l++)
 		round[l] = ep->lane[l].round;
-	accel_channel_send(ep->group->channel[p->rank], ACCEL_MESSAGE_LEFT, ep->tag, round,
+	accel_channel_send(channel_of(t, p), ACCEL_MESSAGE_LEFT, ep->tag, round,
 			   t->lanes * sizeof(*round), 0);
 }
 
