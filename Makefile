@@ -137,8 +137,8 @@ help:					## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@awk '/^# Variables:/, !/^#/ { sub(/^# ?/, ""); print }' $(firstword $(MAKEFILE_LIST))
 
-.PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench bench-rdma deps driver clean help man \
-	install uninstall driver-install driver-uninstall driver-matrix check-debug-kernel FORCE
+.PHONY: all tools tests test-programs test-modules fuzzers check stress demo bench bench-rdma deps driver clean \
+	help man install uninstall driver-install driver-uninstall driver-matrix check-debug-kernel FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 .SUFFIXES:
