@@ -13,7 +13,7 @@
 # Writes DIR ($BUILD/bench-rdma): bench.json (schema accel-perf/1), table.md, and what each program said.
 #
 # --runs (3) and --samples (as accel-perf takes them) are for the patient and for the hurried: a bar wants the default.
-# --quick takes a minute or two: few samples, and the bars are met with half as much again.
+# --quick takes a minute or two: few samples, and bars that leave room for noise.
 # Exit: 0 all bars met, 1 one was missed or a result is wrong, 2 usage, 3 something is missing.
 set -u
 cd "$(dirname "$0")/.." || exit 3

@@ -17,7 +17,8 @@ import sys
 from bench_report import digits, table
 
 MIB = 1 << 20  # what perftest calls MB
-SLACK_QUICK = 1.5  # of few samples on an emulated CPU: a time may be that much longer
+# Of few samples on an emulated CPU: how much longer a time may be than one taken in turn, or at another moment.
+SLACK_TURNS, SLACK_MOMENTS = 1.5, 2.0
 ROWS_A_REQUEST, REQUESTS_MORE = 8, 4  # a peer: one for so many rows, and so many besides
 
 
@@ -142,7 +143,7 @@ def requests_ratio(accel):
     return accel["counters"]["work_requests"] / peers / (rows / ROWS_A_REQUEST + REQUESTS_MORE), accel["id"], None
 
 
-def compare_all(bench, slack):
+def compare_all(bench, slack_turns, slack_moments):
     runs = bench.values("run")
     for dtype in bench.values("dtype"):
         def accel(run, tokens, op="dispatch", name="ucx", ranks=2):
@@ -158,13 +159,14 @@ def compare_all(bench, slack):
             case = f"R2_T{tokens}_{dtype}"
             bench.compare(f"dispatch_to_write_bw_{case}",
                           [rate_ratio(accel(run, tokens), perftest(run, "ib_write_bw", tokens)) for run in runs],
-                          0.95, above=True, slack=slack)
+                          0.95, above=True, slack=slack_moments)
             bench.compare(f"dispatch_to_write_lat_and_send_lat_{case}",
                           [time_ratio(accel(run, tokens), perftest(run, "ib_write_lat", tokens),
-                                      perftest(run, "ib_send_lat", tokens)) for run in runs], 1.5, slack=slack)
+                                      perftest(run, "ib_send_lat", tokens)) for run in runs], 1.5,
+                          slack=slack_moments)
             bench.compare(f"dispatch_to_alltoallv_{case}",
                           [time_ratio(accel(run, tokens), mpi(run, tokens)) for run in runs],
-                          1 / 1.5 if tokens <= 8 else 1.0, slack=slack)
+                          1 / 1.5 if tokens <= 8 else 1.0, slack=slack_turns)
             bench.compare(f"requests_a_peer_{case}", [requests_ratio(accel(run, tokens)) for run in runs], 1.0)
             for op in "combine", "echo":
                 bench.compare(f"{op}_to_alltoallv_{case}",
@@ -230,7 +232,10 @@ def main():
     if not bench.document:
         print("bench-rdma: nothing was measured", file=sys.stderr)
         return 3
-    compare_all(bench, SLACK_QUICK if "--quick" in options else 1.0)
+    if "--quick" in options:
+        compare_all(bench, SLACK_TURNS, SLACK_MOMENTS)
+    else:
+        compare_all(bench, 1.0, 1.0)
     staged = [r["id"] for r in bench.document["results"] if r.get("counters", {}).get("bytes_staged")]
     barred = [q for q in bench.ratios if q["bar"]]
     passed = all(q["pass"] for q in barred) and not staged and all(r["verified"] for r in bench.document["results"])
