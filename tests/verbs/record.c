@@ -32,9 +32,9 @@
 
 enum { CONTEXTS_MAX = 64 };
 
-/* The fast path of each open device, as its own library has it. */
+/* The fast path of each open device, as its own library has it; context is written last. */
 static struct {
-	struct ibv_context *context;
+	struct ibv_context *_Atomic context;
 	struct ibv_context_ops ops;
 } opened[CONTEXTS_MAX];
 
@@ -201,8 +201,8 @@ EXPORT struct ibv_context *ibv_open_device(struct ibv_device *device)
 	while (i < CONTEXTS_MAX && opened[i].context)
 		i++;
 	if (i < CONTEXTS_MAX) {
-		opened[i].context = context;
 		opened[i].ops = context->ops;
+		opened[i].context = context;
 		context->ops.post_send = post_send;
 		context->ops.poll_cq = poll_cq;
 	}
