@@ -89,6 +89,18 @@ static int64_t stall(struct loop_qp *qp, int64_t now_ns)
 	return now_ns;
 }
 
+/* 0: the request's next stage is due, and its peer there; else when to look again. */
+static int64_t not_yet(struct loop_qp *qp, const struct loop_request *r, const struct loop_qp *peer,
+		       int64_t now_ns)
+{
+	if (now_ns < r->next_ns)
+		return r->next_ns;
+	if (!peer)
+		return stall(qp, now_ns);
+	qp->stalled_ns = 0;
+	return 0;
+}
+
 static enum ibv_wc_status request_check(struct loop_qp *qp, const struct loop_request *r,
 					const struct loop_qp *peer)
 {
@@ -113,15 +125,14 @@ static int64_t begin(struct loop_qp *qp, int64_t now_ns)
 	const struct loop_qp *peer = loop_peer(qp);
 	enum ibv_wc_status status;
 	uint64_t count;
+	int64_t at_ns;
 
 	if (qp->begun == qp->posted || qp->failing || device_of(qp)->held[LOOP_HOLD_REQUESTS] ||
 	    qp->begun - qp->received >= WINDOW)
 		return LOOP_NEVER;
-	if (now_ns < r->next_ns)
-		return r->next_ns;
-	if (!peer)
-		return stall(qp, now_ns);
-	qp->stalled_ns = 0;
+	at_ns = not_yet(qp, r, peer, now_ns);
+	if (at_ns)
+		return at_ns;
 	loop_acquire(qp->fiber, r);
 	status = request_check(qp, r, peer);
 	qp->begun++;
@@ -260,14 +271,13 @@ static int64_t receive(struct loop_qp *qp, int64_t now_ns)
 	struct loop_request *r = request_at(qp, qp->received);
 	struct loop_qp *peer = loop_peer(qp);
 	const uint64_t used = peer ? peer->receives_used : 0;
+	int64_t at_ns;
 
 	if (qp->received == qp->begun || r->pieces || r->status)
 		return LOOP_NEVER;
-	if (now_ns < r->next_ns)
-		return r->next_ns;
-	if (!peer)
-		return stall(qp, now_ns);
-	qp->stalled_ns = 0;
+	at_ns = not_yet(qp, r, peer, now_ns);
+	if (at_ns)
+		return at_ns;
 	if (!peer->established && peer->state == IBV_QPS_RTR)
 		loop_async(peer->ibv.context, IBV_EVENT_COMM_EST, peer, 0);
 	peer->established = true;
