@@ -88,7 +88,7 @@ static bool go_on(struct exchange *e, struct ranks_ctx *ctx, const struct faulty
 
 /* ---- The one that is hit --------------------------------------------------------------------- */
 
-static int step(struct exchange *e, enum moment moment)
+static int act(struct exchange *e, enum moment moment)
 {
 	switch (moment) {
 	case BEFORE_BEGIN:
@@ -112,7 +112,7 @@ static void be_hit(struct exchange *e, struct faulty *f)
 
 		if (i == (int)f->moment)
 			f->begin(f);
-		rc = step(e, moment);
+		rc = act(e, moment);
 	}
 	CHECK(rc == -EIO || rc == -ESTALE || rc == -ESHUTDOWN || rc == -ECONNRESET);
 	f->said += is_told(e, rc, rc == -EIO ? f->says : NULL) && rc == -EIO;
@@ -235,7 +235,9 @@ static void removal_end(void)
 static void run_everywhere(const char *name, void (*begin)(const struct faulty *f),
 			   void (*end)(void))
 {
-	for (int moment = BEFORE_BEGIN; moment < AFTER_ROUND && !tap_failing(); moment++)
+	const int stride = RANKS_TSAN || RANKS_ASAN ? 2 : 1; /* they take longer */
+
+	for (int moment = BEFORE_BEGIN; moment < AFTER_ROUND && !tap_failing(); moment += stride)
 		run_hit(&(struct faulty){
 			.name = name, .begin = begin, .end = end, .moment = (enum moment)moment});
 }
@@ -336,7 +338,7 @@ static void swept(struct ranks_ctx *ctx, int rank)
 		rc = exchange_ep_create(&s->n.shape, group, &ep);
 	if (!rc && CHECK_EQ(exchange_attach(&e, rank, dev, group, ep, &s->n.shape), 0)) {
 		for (int i = 0; i < 2 * AFTER_ROUND && rc >= 0; i++)
-			rc = step(&e, (enum moment)(i % AFTER_ROUND));
+			rc = act(&e, (enum moment)(i % AFTER_ROUND));
 		if (rc < 0)
 			error = exchange_error(&e);
 	} else if (rc) {
