@@ -129,10 +129,10 @@ static int poll_cq(struct ibv_cq *cq, int entries, struct ibv_wc *wc)
 /* The library's own; an old one may lack it. */
 #define REAL(call)                                                                                 \
 	({                                                                                         \
-		static __typeof__(&(call)) _Atomic cached;                                         \
+		static void *_Atomic cached;                                                       \
 		if (!cached)                                                                       \
-			cached = (__typeof__(&(call)))dlsym(library, #call);                       \
-		cached;                                                                            \
+			cached = dlsym(library, #call);                                            \
+		(__typeof__(&(call)))(void *)cached;                                               \
 	})
 
 #define FORWARD(type, call, parameters, arguments)                                                 \
