@@ -14,8 +14,7 @@
 #define DEPTH_DEFAULT 256
 #define STRIPE_BYTES_DEFAULT (256u << 10)
 #define ACK_TIMEOUT_DEFAULT 14 /* 67 ms; with the retries half a second before a peer is given up */
-#define RETRIES_DEFAULT                                                                            \
-	6 /* Soft-RoCE takes 7 for without end: a path that is gone would never fail */
+#define RETRIES_DEFAULT 7
 
 void accel_verbs_opts_init(struct accel_verbs_opts *opts, const struct accel_group_opts *group)
 {

@@ -37,7 +37,7 @@ TEST(verbs_open, takes_defaults_and_keeps_its_own_strings)
 	CHECK_EQ(verbs->opts.depth, 256);
 	CHECK_EQ(verbs->opts.stripe_bytes, 256 << 10);
 	CHECK_EQ(verbs->opts.ack_timeout, 14);
-	CHECK_EQ(verbs->opts.retries, 6);
+	CHECK_EQ(verbs->opts.retries, 7);
 	CHECK_EQ(verbs->rail_count, 1);
 	CHECK_EQ(verbs->rail[0].gather_max, 16);
 	CHECK(!strcmp(verbs->rail[0].port.device, "loop1"));

@@ -113,7 +113,7 @@ struct accel_group_opts {
 	uint32_t verbs_depth;	     /* work requests a queue pair holds, 16..32768; 0: 256 */
 	uint32_t verbs_stripe_bytes; /* a message of this size uses all rails; 0: 256 KiB */
 	uint32_t verbs_ack_timeout; /* 4.096 us x 2^n before a packet is sent again, 1..31; 0: 14 */
-	uint32_t verbs_retries;	    /* before a queue pair fails, 1..7; 0: 6 */
+	uint32_t verbs_retries;	    /* before a queue pair fails, 1..7; 0: 7 */
 };
 
 /**
