@@ -142,8 +142,8 @@ memory=1024 cpus=2 limit=120 guests=1 leaves=0 append=${VM_APPEND:-} logs='' mod
 variables='BUILD
 SEED
 TEST_SECONDS_MAX'
-words=$(getopt -n vm -o +hm:c:t:g:a:e:l: -l help,memory:,cpus:,timeout:,guests:,leaves:,append:,env:,logs:,tests -- "$@") ||
-	bad_usage
+long=help,memory:,cpus:,timeout:,guests:,leaves:,append:,env:,logs:,tests
+words=$(getopt -n vm -o +hm:c:t:g:a:e:l: -l $long -- "$@") || bad_usage
 eval "set -- $words"
 while [ "$1" != -- ]; do
 	option=$1

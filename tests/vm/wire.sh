@@ -2,8 +2,8 @@
 # Copyright (c) 2026 The accel authors
 #
 # For tests in a guest, which source this: RDMA devices rxe1 to rxeN (Soft-RoCE) with a wire between them, all in one
-# kernel. rxeI is on card vI and has address 10.8.0.I; each card is one end of a veth pair whose other end, pI, is a port
-# of a bridge in the namespace "switch". netem on vI or pI is a bad cable.
+# kernel. rxeI is on card vI and has address 10.8.0.I; each card is one end of a veth pair whose other end, pI, is a
+# port of a bridge in the namespace "switch". netem on vI is a bad cable.
 #
 # Soft-RoCE of 6.12 knows no namespace but the first, so all cards are there, and the kernel would take what one sends
 # to another for its own and never put it on the wire. Three rules of routing undo that: what comes in by vI may be for
