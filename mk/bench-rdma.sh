@@ -156,7 +156,7 @@ measure() {
 }
 
 if [ -n "$quick" ]; then
-	dtypes=fp8 barred=128 tries=1 shape='--tokens 1,8,128 --samples 8'
+	dtypes=fp8 barred=128 tries=1 shape='--tokens 1,8,128 --samples 4'
 else
 	dtypes='bf16 fp8' barred='128 512' tries=3 shape='--tokens 1,8,128,512'
 fi
