@@ -12,6 +12,8 @@ test=$1
 tap=$CHECK_DIR/$test.tap
 log=$CHECK_DIR/$test.log
 limit=${TEST_SECONDS_MAX:-600}
+# Each guest has a limit of its own.
+[ "$test" != mk/vm/check.sh ] || limit=3600
 
 # Shows the result and ends with the test's exit status.
 show() {
