@@ -18,8 +18,8 @@
 enum {
 	WORLD = 4,
 	ROUNDS = 3,
-	SHAPES = 12,	     /* random ones of a test, at most */
-	TIME_MS_MAX = 12000, /* a test begins no shape after that */
+	SHAPES = 8,	    /* random ones of a test, at most */
+	TIME_MS_MAX = 8000, /* a test begins no shape after that */
 	EVENT_DONE = 0,
 };
 
