@@ -4,8 +4,10 @@
  * What can be said of a peer, and sleeping until there is more to say.
  *
  * What has arrived counts before anything else, as long as what this rank sent one way before is read
- * no more. When the peer's answer has come, that was received; should its acknowledgement be lost
- * because the peer has gone meanwhile, the queue pairs are stopped, and flushed is as good as read.
+ * no more, and what it sends this way is posted to its end: its caller may now make no call for long,
+ * and the peer would wait for the rest. When the peer's answer has come, that was received; should its
+ * acknowledgement be lost because the peer has gone meanwhile, the queue pairs are stopped, and flushed
+ * is as good as read.
  *
  * A sleeper asks the devices for an event, looks once more and waits in poll(2): for the event, its
  * peer's control socket, or its eventfd. An event wakes one and is gone with that, so who takes it
@@ -36,6 +38,15 @@ static enum accel_way way_before(enum accel_way way)
 	return way == ACCEL_WAY_DISPATCH ? ACCEL_WAY_COMBINE : ACCEL_WAY_DISPATCH;
 }
 
+/* Does some of it still wait for room in a queue? Then this rank must go on calling poll(). */
+static bool is_stuck(const struct accel_verbs_message *m)
+{
+	for (unsigned i = 0; m->busy && i < m->stripes; i++)
+		if (!m->stripe[i].lined)
+			return true;
+	return false;
+}
+
 static int look(struct accel_verbs_peer *p, uint32_t lane, enum accel_way way, uint32_t round,
 		struct accel_signal *signal)
 {
@@ -44,7 +55,7 @@ static int look(struct accel_verbs_peer *p, uint32_t lane, enum accel_way way, u
 	if (p->state != ACCEL_VERBS_CONNECTED)
 		return 0; /* fenced by another thread just now */
 	if (has_come(p, lane, way, round)) {
-		if (p->message[lane][way_before(way)].busy)
+		if (p->message[lane][way_before(way)].busy || is_stuck(&p->message[lane][way]))
 			return 0;
 		a->read = true;
 		*signal = (struct accel_signal){.count = a->count};
