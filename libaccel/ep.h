@@ -373,6 +373,11 @@ static inline uint32_t accel_ep_choice_next(uint64_t *choices)
 	return k;
 }
 
+static inline uint32_t accel_min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 static inline void accel_ep_count(_Atomic uint64_t *counter, uint64_t n)
 {
 	atomic_fetch_add_explicit(counter, n, memory_order_relaxed);

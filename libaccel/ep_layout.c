@@ -39,11 +39,6 @@ static uint64_t lane_end(struct cursor *cursor)
 	return cursor->at + (-cursor->at & 4095);
 }
 
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 static void lay_rows(struct accel_ep_layout *l, const struct accel_ep_shape *s)
 {
 	uint32_t blocks = (s->hidden + 127) / 128;
@@ -157,10 +152,10 @@ static void count_rows(struct accel_ep_layout *l, const struct accel_ep_shape *s
 
 	l->remotes = local->remotes;
 	l->rows_max = (uint64_t)world * s->tokens_max;
-	l->sends_max = (uint64_t)s->tokens_max * min_u32(s->topk, world);
+	l->sends_max = (uint64_t)s->tokens_max * accel_min_u32(s->topk, world);
 	l->terms_max = by_expert ? (uint64_t)s->tokens_max * s->topk : l->sends_max;
 	l->entries_max = l->rows_max * s->topk;
-	results_max = l->rows_max * (by_expert ? min_u32(s->topk, l->experts_local) : 1);
+	results_max = l->rows_max * (by_expert ? accel_min_u32(s->topk, l->experts_local) : 1);
 	l->output_rows = local->output_rows ? local->output_rows : results_max;
 	l->landed_rows = s->receive == ACCEL_RECEIVE_LANDED ? l->rows_max
 							    : (uint64_t)l->remotes * s->tokens_max;

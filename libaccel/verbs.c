@@ -40,18 +40,14 @@ static int open_devices(struct accel_group *group)
 	return rc;
 }
 
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 /* What the devices allow of what was asked for; see verbs.h for the completion queue's size. */
 static int set_limits(struct accel_verbs_transport *t)
 {
 	uint32_t receives = accel_verbs_receives(t->lanes);
 
 	t->depth = t->verbs->opts.depth;
-	t->qps = min_u32(t->verbs->opts.qps, ACCEL_STRIPES_MAX / (uint32_t)t->verbs->rail_count);
+	t->qps = accel_min_u32(t->verbs->opts.qps,
+			       ACCEL_STRIPES_MAX / (uint32_t)t->verbs->rail_count);
 	t->write_bytes_max = WRITE_BYTES_MAX;
 	for (int r = 0; r < t->verbs->rail_count; r++) {
 		const struct accel_verbs_rail *rail = &t->verbs->rail[r];
@@ -69,8 +65,8 @@ static int set_limits(struct accel_verbs_transport *t)
 				"%s has completion queues of %d entries: too few for %u queue pairs "
 				"(verbs.qps, or more rails)",
 				rail->port.device, attr->max_cqe, t->remotes * t->qps);
-		t->depth = min_u32(t->depth, (uint32_t)attr->max_qp_wr);
-		t->depth = min_u32(t->depth, share - receives);
+		t->depth = accel_min_u32(t->depth, (uint32_t)attr->max_qp_wr);
+		t->depth = accel_min_u32(t->depth, share - receives);
 		if (rail->port.attr.max_msg_sz && rail->port.attr.max_msg_sz < t->write_bytes_max)
 			t->write_bytes_max = rail->port.attr.max_msg_sz;
 	}
@@ -274,7 +270,8 @@ static void write_goodbye(struct accel_verbs_transport *t, const struct accel_ve
 			   t->lanes * sizeof(*round), 0);
 }
 
-static void say_goodbyes(struct accel_verbs_transport *t)
+/* unheard: [remotes], the peers that may not have read theirs. */
+static void say_goodbyes(struct accel_verbs_transport *t, bool *unheard)
 {
 	int64_t deadline_ns = accel_now_ns() + ACCEL_VERBS_END_NS_MAX;
 	bool said[ACCEL_RANKS_MAX] = {0}, done = false;
@@ -292,9 +289,8 @@ static void say_goodbyes(struct accel_verbs_transport *t)
 	for (uint32_t i = 0; i < t->remotes; i++) {
 		const struct accel_verbs_peer *p = &t->peer[i];
 
-		if (is_there(t, p) &&
-		    (p->stopped || !said[i] || p->qp[0].posted != p->qp[0].completed))
-			write_goodbye(t, p);
+		unheard[i] = is_there(t, p) &&
+			     (p->stopped || !said[i] || p->qp[0].posted != p->qp[0].completed);
 	}
 }
 
@@ -307,6 +303,18 @@ static void end_peers(struct accel_verbs_transport *t)
 		accel_verbs_stop(t, &t->peer[i]);
 	for (uint32_t i = 0; i < t->remotes; i++)
 		accel_verbs_peer_end(t, &t->peer[i], deadline_ns);
+}
+
+/* What is written to a socket comes after all that a device still brings: queue pairs end first. */
+static void leave(struct accel_verbs_transport *t)
+{
+	bool unheard[ACCEL_RANKS_MAX] = {0};
+
+	say_goodbyes(t, unheard);
+	end_peers(t);
+	for (uint32_t i = 0; i < t->remotes; i++)
+		if (unheard[i])
+			write_goodbye(t, &t->peer[i]);
 }
 
 /* What open() took, in reverse; also of an open that failed. */
@@ -348,8 +356,7 @@ static void verbs_close(struct accel_transport *transport, int peer)
 	if (peer >= 0) {
 		close_peer(t, accel_verbs_peer(t, peer));
 	} else {
-		say_goodbyes(t);
-		end_peers(t);
+		leave(t);
 	}
 	accel_verbs_unlock(t);
 	if (peer < 0)

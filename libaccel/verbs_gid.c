@@ -38,7 +38,7 @@ bool accel_verbs_sysfs(const struct ibv_device *device, char *line, size_t line_
 
 /* ---- What there is --------------------------------------------------------------------------- */
 
-static bool is_mapped_ipv4(const union ibv_gid *gid)
+bool accel_verbs_gid_is_ipv4(const union ibv_gid *gid)
 {
 	return IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)gid->raw);
 }
@@ -50,7 +50,7 @@ static bool is_link_local(const union ibv_gid *gid)
 
 const char *accel_verbs_gid_text(const union ibv_gid *gid, char text[ACCEL_GID_TEXT_BYTES])
 {
-	if (is_mapped_ipv4(gid))
+	if (accel_verbs_gid_is_ipv4(gid))
 		inet_ntop(AF_INET, gid->raw + 12, text, ACCEL_GID_TEXT_BYTES);
 	else
 		inet_ntop(AF_INET6, gid->raw, text, ACCEL_GID_TEXT_BYTES);
@@ -80,7 +80,7 @@ static bool is_here(const struct ifaddrs *addresses, const union ibv_gid *gid)
 			continue;
 		if (at->ifa_addr->sa_family == AF_INET6 && !memcmp(&v6->sin6_addr, gid->raw, 16))
 			return true;
-		if (at->ifa_addr->sa_family == AF_INET && is_mapped_ipv4(gid) &&
+		if (at->ifa_addr->sa_family == AF_INET && accel_verbs_gid_is_ipv4(gid) &&
 		    !memcmp(&v4->sin_addr, gid->raw + 12, 4))
 			return true;
 	}
@@ -163,7 +163,7 @@ static int preference(const struct accel_verbs_gid *gid, bool some_are_here)
 {
 	int kind = 1;
 
-	if (is_mapped_ipv4(&gid->gid))
+	if (accel_verbs_gid_is_ipv4(&gid->gid))
 		kind = 0;
 	else if (is_link_local(&gid->gid))
 		kind = 2;

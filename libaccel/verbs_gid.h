@@ -50,6 +50,8 @@ bool accel_verbs_gid_parse(const char *text, struct accel_verbs_gid_name *name);
 const struct accel_verbs_gid *accel_verbs_gid_find(const struct accel_verbs_gid *gids, int count,
 						   const struct accel_verbs_gid_name *name);
 
+bool accel_verbs_gid_is_ipv4(const union ibv_gid *gid); /* mapped into IPv6 */
+
 /* "RoCE v2" and so on. */
 const char *accel_verbs_gid_type_text(uint32_t type);
 

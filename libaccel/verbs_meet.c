@@ -9,6 +9,7 @@
 #include "verbs.h"
 
 #include "order.h"
+#include "verbs_gid.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -117,17 +118,14 @@ int accel_verbs_show(struct accel_verbs_transport *t, struct accel_verbs_peer *p
 	return rc;
 }
 
-/* What the kind of a link is called, with the option that chooses it. */
+/* What the kind of a link is called; two ends of one kind have a way to each other. */
 static const char *kind(uint32_t link_layer, uint32_t gid_type, const union ibv_gid *gid)
 {
-	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-	bool v4 = !memcmp(gid->raw, mapped, sizeof(mapped));
-
 	if (link_layer == IBV_LINK_LAYER_INFINIBAND)
-		return "InfiniBand";
-	if (gid_type == IBV_GID_TYPE_ROCE_V2)
-		return v4 ? "RoCE v2 over IPv4" : "RoCE v2 over IPv6";
-	return "RoCE v1";
+		return accel_verbs_gid_type_text(IBV_GID_TYPE_IB);
+	if (gid_type != IBV_GID_TYPE_ROCE_V2)
+		return accel_verbs_gid_type_text(IBV_GID_TYPE_ROCE_V1);
+	return accel_verbs_gid_is_ipv4(gid) ? "RoCE v2 over IPv4" : "RoCE v2 over IPv6";
 }
 
 static int check_link(const struct accel_verbs_transport *t, int peer, int r,
@@ -139,7 +137,7 @@ static int check_link(const struct accel_verbs_transport *t, int peer, int r,
 		   *their_kind = kind(there->link_layer, there->gid_type, &there->gid);
 	char my_gid[ACCEL_GID_TEXT_BYTES], their_gid[ACCEL_GID_TEXT_BYTES];
 
-	if (my_kind == their_kind)
+	if (!strcmp(my_kind, their_kind))
 		return 0;
 	return accel_fail(NULL, -EINVAL, &where,
 			  "rank %d's %s port %u is %s (GID %s) and rank %d's %s port %u is %s (GID "
@@ -215,11 +213,6 @@ static void note(struct accel_verbs_peer *p, const struct hello *hello)
 	memset(p->arrival, 0, sizeof(p->arrival));
 }
 
-static uint32_t min_u32(uint32_t a, uint32_t b)
-{
-	return a < b ? a : b;
-}
-
 static int connect_qp(struct accel_verbs_transport *t, struct accel_verbs_qp *qp, uint32_t q,
 		      const struct hello_rail *there)
 {
@@ -227,7 +220,7 @@ static int connect_qp(struct accel_verbs_transport *t, struct accel_verbs_qp *qp
 	struct accel_verbs_end end = {
 		.qpn = there->qpn[q],
 		.psn = there->psn[q],
-		.mtu = min_u32(mtu_of(t, qp->rail), there->mtu),
+		.mtu = accel_min_u32(mtu_of(t, qp->rail), there->mtu),
 		.lid = (uint16_t)there->lid,
 		.gid = there->gid,
 	};
@@ -256,7 +249,7 @@ static int connect_rail(struct accel_verbs_transport *t, struct accel_verbs_peer
 			t->base.ep->group->rank, p->rank, here->device, here->port,
 			accel_verbs_gid_text(&here->gid, my_gid), hello->rail[r].device,
 			hello->rail[r].port, accel_verbs_gid_text(&hello->rail[r].gid, their_gid),
-			128u << min_u32(mtu_of(t, r), hello->rail[r].mtu), p->qps);
+			128u << accel_min_u32(mtu_of(t, r), hello->rail[r].mtu), p->qps);
 	return rc;
 }
 
@@ -290,8 +283,8 @@ static int connect_peer(struct accel_verbs_transport *t, struct accel_verbs_peer
 				  "rank %d cannot tell of its queue pairs: %s", p->rank,
 				  strerror((int)-n));
 	note(p, &hello);
-	p->rails = (uint8_t)min_u32((uint32_t)t->verbs->rail_count, hello.rails);
-	p->qps = (uint8_t)min_u32(t->qps, hello.qps);
+	p->rails = (uint8_t)accel_min_u32((uint32_t)t->verbs->rail_count, hello.rails);
+	p->qps = (uint8_t)accel_min_u32(t->qps, hello.qps);
 	for (int r = 0; r < p->rails && !rc; r++)
 		rc = connect_rail(t, p, r, &hello);
 	destroy_unused(t, p);

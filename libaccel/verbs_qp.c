@@ -230,6 +230,7 @@ void accel_verbs_peer_end(struct accel_verbs_transport *t, struct accel_verbs_pe
 		}
 		sched_yield();
 	}
+	accel_verbs_events(t->verbs); /* which point to what is about to go */
 	for (uint8_t i = 0; i < p->qp_count; i++)
 		accel_verbs_qp_destroy(t, &p->qp[i]);
 	p->qp_count = 0;
