@@ -8,7 +8,7 @@
 set -u
 . tests/tap.sh
 BUILD=${BUILD:-build}
-seconds=${FUZZ_SECONDS:-10}
+seconds=${FUZZ_SECONDS:-7}
 seed=${SEED:-$(date +%s)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
