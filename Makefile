@@ -113,14 +113,14 @@ demo:					## run R1 MoE layers across four ranks of this machine, checked
 bench:					## measure beside every floor and peer; QUICK=1 in 3 minutes
 	$(Q)mk/bench.sh $(if $(QUICK),--quick)
 
-bench-rdma:				## beside perftest and MPI over RDMA: DEVICES=A,B, else in a guest; QUICK=1
-	$(Q)mk/bench-rdma.sh $(if $(QUICK),--quick) $(if $(DEVICES),--devices $(DEVICES))
+bench-rdma:				## beside perftest and MPI over RDMA: DEVICES=A,B HOSTS=A,B, else in guests; QUICK=1
+	$(Q)mk/bench-rdma.sh $(if $(QUICK),--quick) $(if $(DEVICES),--devices $(DEVICES)) $(if $(HOSTS),--hosts $(HOSTS))
 
 deps:					## install what build, driver and check need (root), or say the command
 	$(Q)mk/deps.sh build driver check
 
 driver:					## build accel.ko for the kernel of KDIR (the running one)
-	$(Q)mk/driver.sh '$(or $(KDIR),/lib/modules/$(shell uname -r)/build)' $(BUILD)/driver KCFLAGS='$(WERROR)'
+	+$(Q)mk/driver.sh '$(or $(KDIR),/lib/modules/$(shell uname -r)/build)' $(BUILD)/driver KCFLAGS='$(WERROR)'
 
 # Modules that tests in a guest load, for the kernel of accel.ko; built beside links to their sources, by kernel.
 VM_MODULE_SRC := $(wildcard tests/vm/modules/Kbuild tests/vm/modules/*.[ch])
@@ -294,6 +294,8 @@ SIMDE_OBJ  := $(patsubst %.c,$(OBJ)/simde/%.o,$(if $(SIMDE_SRC),$(SIMDE_SRC) tes
 SIMDE_TEST := $(patsubst tests/%.c,%,$(wildcard tests/kernels/*_simde.c))
 
 $(SIMDE_OBJ): ISA := -mavx2 -mfma -mf16c -Wno-psabi
+# What SIMDe makes of one intrinsic is many lines: with a sanitizer's checks in them -O3 takes minutes.
+$(SIMDE_OBJ): OPT := $(if $(SANITIZE),-O1,-O3)
 $(SIMDE_OBJ): INC := -Itests/kernels/simde
 $(SIMDE_OBJ): $(OBJ)/simde/%.o: %.c $(OBJ)/flags Makefile | $(OBJ)/toolchain
 	@mkdir -p $(@D)

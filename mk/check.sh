@@ -9,13 +9,13 @@
 # BUILD naming the build. Programs run as built, under ASan and UBSan, and, but for kernels and uapi, which start no
 # thread, under TSan. A comment in a test's source can say otherwise:
 #
-#     check: alone       its timing matters: nothing else runs meanwhile
+#     check: alone       its timing matters: nothing else runs meanwhile, and it comes last
 #     check: plain       not under sanitizers (it measures, or needs their memory)
 #     check: no-tsan     not under TSan (it forks with threads running)
 #     check: guest ...   of tests/vm: in a guest of its own, started with these options of mk/vm.sh
 #     check: debug-kernel  of tests/vm: only make check-debug-kernel runs it
 #
-# Those of tests/vm run in a guest (mk/vm.sh), all in one boot, while the others run here.
+# Those of tests/vm run in a guest (mk/vm.sh), all in one boot, from when they are built until the others have run here.
 #
 # Environment: ONLY=substring of the tests' names, RESUME=1 keeps the results of tests that passed and have not been
 # rebuilt since, JOBS, SEED, TEST_SECONDS_MAX. What each test said is kept in build/check.
@@ -85,15 +85,23 @@ run() {
 	prove --jobs "$1" --timer --exec "$2" $3 || verdict=1
 }
 
-mk/deps.sh build driver check || exit
-build 'gcc' BUILD="$BUILD" tests
-build 'gcc, ASan and UBSan' BUILD="$BUILD/asan" SANITIZE=address,undefined test-programs
-build 'gcc, TSan' BUILD="$BUILD/tsan" SANITIZE=thread test-programs
-kdir=$(mk/kernel.sh KDIR) || exit
-build 'accel.ko and the modules of tests' BUILD="$BUILD" KDIR="$kdir" driver test-modules
-build 'clang' BUILD="$BUILD/clang" CC=clang-14 test-programs tools
-build 'clang, fuzzers' BUILD="$BUILD/fuzz" CC=clang-14 SANITIZE=fuzzer-no-link,address,undefined fuzzers
+# Starts the guests in the background, and goes on. mk/test.sh waits for $GUESTS_PID and shows what they said.
+start_guests() {
+	tap=$CHECK_DIR/$guests.tap
+	mkdir -p "${tap%/*}"
+	echo "$in_guest" | split_alone out >"$CHECK_DIR/guest.list"
+	{
+		trap 'kill $job' TERM
+		# Each guest has a limit of its own.
+		timeout -k 5 3600 "$guests" >"$tap" 2>"$CHECK_DIR/$guests.log" </dev/null &
+		job=$!
+		wait $job
+		echo "# exit $?" >>"$tap"
+	} &
+	export GUESTS_PID=$!
+}
 
+in_guest=$(guest_tests | grep -F -- "${ONLY:-}")
 alone=$(marked alone | tr '\n' ' ')
 plain=$(marked plain | tr '\n' ' ')
 no_tsan=$(marked no-tsan | tr '\n' ' ')
@@ -104,33 +112,50 @@ tests=$({
 	programs "$BUILD/asan" "$plain"
 	programs "$BUILD/tsan" "$plain $no_tsan $threadless"
 } | grep -F -- "${ONLY:-}")
-in_guest=$(guest_tests | grep -F -- "${ONLY:-}")
 if [ -z "$tests$in_guest" ]; then
 	echo "check: no test's name holds '${ONLY:-}'" >&2
 	exit 2
 fi
 
-# Two tests want reserved huge pages; who is root gets some for as long as they run.
+mk/deps.sh build driver check || exit
+kdir=$(mk/kernel.sh KDIR) || exit
+build 'gcc' BUILD="$BUILD" tests
+build 'accel.ko and the modules of tests' BUILD="$BUILD" KDIR="$kdir" driver test-modules
+
 pages=/proc/sys/vm/nr_hugepages
-if [ -w "$pages" ] && [ "$(cat "$pages")" -lt 16 ]; then
-	trap 'echo '"$(cat "$pages")"' >$pages' EXIT
-	trap 'exit 130' INT TERM
-	echo 16 >"$pages"
+pages_were=$(cat $pages)
+clean_up() {
+	[ -z "${GUESTS_PID:-}" ] || kill "$GUESTS_PID" 2>/dev/null
+	[ "$(cat $pages)" = "$pages_were" ] || echo "$pages_were" >$pages
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+guests=
+if [ -n "$(echo "$in_guest" | split_alone out)" ]; then
+	guests=mk/vm/check.sh
+	start_guests
+fi
+build 'gcc, ASan and UBSan' BUILD="$BUILD/asan" SANITIZE=address,undefined test-programs
+build 'gcc, TSan' BUILD="$BUILD/tsan" SANITIZE=thread test-programs
+build 'clang' BUILD="$BUILD/clang" CC=clang-14 test-programs tools
+build 'clang, fuzzers' BUILD="$BUILD/fuzz" CC=clang-14 SANITIZE=fuzzer-no-link,address,undefined fuzzers
+
+# Two tests want reserved huge pages; who is root gets some for as long as they run.
+if [ -w $pages ] && [ "$pages_were" -lt 16 ]; then
+	echo 16 >$pages
 fi
 
-# The guest is one of the tests that run at a time, and the first, since it takes longest; its tests' results follow.
-guest=
-if [ -n "$in_guest" ]; then
-	guest=mk/vm/check.sh
-	mkdir -p "$CHECK_DIR"
-	echo "$in_guest" >"$CHECK_DIR/guest.list"
-fi
+# The guests are one of the tests that run at a time, and the first, since they take longest; what was said in them
+# follows. Alone comes what measures.
 verdict=0
-run "$jobs" mk/test.sh "$guest $(echo "$tests" | split_alone out)"
-run "$jobs" 'mk/test.sh --kept' "$in_guest"
+run "$jobs" mk/test.sh "$guests $(echo "$tests" | split_alone out)"
+GUESTS_PID=
+run "$jobs" 'mk/test.sh --kept' "$(echo "$in_guest" | split_alone out)"
 run 1 mk/test.sh "$(echo "$tests" | split_alone in)"
+run 1 'mk/test.sh --guest' "$(echo "$in_guest" | split_alone in)"
 seconds=$(($(date +%s) - start))
-taps=$(for test in $guest $in_guest $tests; do echo "$CHECK_DIR/$test.tap"; done)
+taps=$(for test in $guests $in_guest $tests; do echo "$CHECK_DIR/$test.tap"; done)
 # shellcheck disable=SC2086 # a list
 awk -v seconds="$seconds" -v dir="$CHECK_DIR/" -f mk/tally.awk $taps || verdict=1
 exit $verdict

@@ -3,17 +3,17 @@
 # Copyright (c) 2026 The accel authors
 #
 # Runs one test for prove: mk/test.sh TEST. Its output is kept in $CHECK_DIR/TEST.tap, stderr in TEST.log; what a failed
-# test said is shown, since prove shows only stderr. mk/test.sh --kept TEST shows what is kept already. mk/check.sh sets
-# the environment.
+# test said is shown, since prove shows only stderr. mk/test.sh --guest TEST runs it in a guest of its own; --kept TEST
+# shows what is kept already. mk/check.sh sets the environment.
 set -u
-kept=
-[ "$1" != --kept ] || { kept=yes; shift; }
+how=
+case $1 in
+--*) how=$1; shift ;;
+esac
 test=$1
 tap=$CHECK_DIR/$test.tap
 log=$CHECK_DIR/$test.log
 limit=${TEST_SECONDS_MAX:-600}
-# Each guest has a limit of its own.
-[ "$test" != mk/vm/check.sh ] || limit=3600
 
 # Shows the result and ends with the test's exit status.
 show() {
@@ -30,7 +30,16 @@ show() {
 }
 
 mkdir -p "${tap%/*}"
-if [ -n "$kept" ]; then
+if [ "$test" = mk/vm/check.sh ]; then
+	tail --pid="$GUESTS_PID" -f /dev/null
+	how=--kept
+fi
+if [ "$how" = --guest ]; then
+	echo "$test" >"$CHECK_DIR/guest.list"
+	mk/vm/check.sh >"$CHECK_DIR/guest.tap" || sed -n 's/^not //p' "$CHECK_DIR/guest.tap" >&2
+	how=--kept
+fi
+if [ "$how" = --kept ]; then
 	[ -e "$tap" ] || printf '1..1\nnot ok 1 - it was not run\n# exit 1\n' >"$tap"
 	show
 fi

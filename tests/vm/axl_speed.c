@@ -4,9 +4,10 @@
  * Large buffers of accel.ko, and what they cost beside plain memory, in one run and by turns: to make
  * and touch, and to register with an RDMA device. What counts is the better of two long rounds, or
  * the median of the ratios of many short ones, each to its neighbour; under emulation only ratios
- * say anything, and others may use the host meanwhile.
+ * say anything.
  *
  * check: guest -m 2600
+ * check: alone
  */
 #define _GNU_SOURCE
 #include "node.h"
