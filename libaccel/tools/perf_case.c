@@ -484,7 +484,7 @@ static int64_t round_ns(struct side *s, enum perf_method m)
 static void leave_out_slow(struct side *s)
 {
 	for (int m = PERF_PEER; m < PERF_METHODS; m++) {
-		int64_t best = INT64_MAX;
+		int64_t best = INT64_MAX, all[PERF_RANKS_MAX];
 
 		if (!exchanges(s, (enum perf_method)m))
 			continue;
@@ -493,10 +493,9 @@ static void leave_out_slow(struct side *s)
 
 			best = ns < best ? ns : best;
 		}
-		if (!s->self->rank &&
-		    2 * best * s->c->samples / 1000000000 >= s->c->peer_seconds_max)
-			s->out->too_slow_ns[m] = best;
-		perf_rank_meet(s->self);
+		perf_rank_allgather(s->self, &best, all, sizeof(best));
+		if (2 * all[0] * s->c->samples / 1000000000 >= s->c->peer_seconds_max)
+			s->out->too_slow_ns[m] = all[0];
 	}
 }
 
@@ -548,6 +547,10 @@ static void sample_end(struct sample *sample)
 	struct accel_ep_stats after = {.size = sizeof(after)};
 
 	sample->stamp->end_ns = perf_now_ns();
+	if (sample->s->self->apart) {
+		sample->stamp->end_ns -= sample->stamp->begin_ns;
+		sample->stamp->begin_ns = 0;
+	}
 	perf_rank_meet(sample->s->self);
 	if (!sample->ep)
 		return;
@@ -643,6 +646,11 @@ static void body(struct perf_rank *self, void *arg)
 int perf_case_run(const struct perf_case *c, struct perf_case_out *out)
 {
 	struct side side = {.c = c, .out = out};
+	const size_t same_bytes = offsetof(struct perf_case_out, moved);
+	int code = perf_ranks_run(c->world, body, &side);
 
-	return perf_ranks_run(c->world, body, &side);
+	if (!code)
+		perf_shared_sum((uint64_t *)out->moved,
+				(perf_case_out_bytes(c) - same_bytes) / sizeof(uint64_t));
+	return code;
 }

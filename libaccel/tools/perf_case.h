@@ -13,7 +13,8 @@
  *
  * by in place, landed (both accel; what a NIC brings lands in both), the peers that the program
  * brings (perf_peers.h) and floor: the same kernels over the same number of rows, all ranks at once,
- * each in its private memory, with no peer.
+ * each in its private memory, with no peer. A sample lasts from when the first rank begins until the
+ * last is done; of ranks on several hosts, whose clocks differ, as long as the slowest takes.
  */
 #ifndef ACCEL_PERF_CASE_H
 #define ACCEL_PERF_CASE_H
@@ -116,13 +117,15 @@ struct perf_moved {
 
 /* What the ranks leave in shared memory. */
 struct perf_case_out {
-	struct perf_moved moved[PERF_TRACKS];
-	_Atomic uint64_t rows;	  /* (token, rank) pairs of all ranks and routings */
-	_Atomic uint64_t entries; /* (token, expert) pairs */
+	/* The same from every rank. */
 	uint32_t page_bytes;
 	char transport[32];
 	int64_t too_slow_ns[PERF_METHODS]; /* a round of a peer that was left out; else 0 */
-	struct perf_stamp stamp[];	   /* [PERF_TRACKS][samples][world] */
+	/* From here on words that ranks add to, or that one rank writes. */
+	struct perf_moved moved[PERF_TRACKS];
+	_Atomic uint64_t rows;	   /* (token, rank) pairs of all ranks and routings */
+	_Atomic uint64_t entries;  /* (token, expert) pairs */
+	struct perf_stamp stamp[]; /* [PERF_TRACKS][samples][world] */
 };
 
 size_t perf_case_out_bytes(const struct perf_case *c);

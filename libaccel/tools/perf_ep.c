@@ -250,8 +250,11 @@ static void print_head(struct plan *plan, unsigned run)
 
 	if (ns > plan->report.hand_over_ns_max)
 		plan->report.hand_over_ns_max = ns;
-	printf("\nrun %u of %u; a cache line goes from core to core in %" PRId64 " ns\n", run + 1,
-	       plan->opts.runs, ns);
+	printf("\nrun %u of %u; ", run + 1, plan->opts.runs);
+	if (perf_ranks_hosts() > 1)
+		printf("ranks on %d hosts: the slowest one's time\n", perf_ranks_hosts());
+	else
+		printf("a cache line goes from core to core in %" PRId64 " ns\n", ns);
 	printf("medians in us, and times their floor\n");
 	printf("%6s  %-9s  %-6s  %-*s  %16s  %16s  %16s%s\n", "tokens", "rows", "y by",
 	       method_columns(plan), "method", "dispatch", "echo", "combine",

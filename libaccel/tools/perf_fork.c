@@ -26,6 +26,17 @@ void perf_shared_unmap(void *map, size_t bytes)
 		munmap(map, bytes);
 }
 
+void perf_shared_sum(uint64_t *words, size_t count)
+{
+	(void)words;
+	(void)count;
+}
+
+int perf_ranks_hosts(void)
+{
+	return 1;
+}
+
 bool perf_ranks_agree(bool value)
 {
 	return value;
@@ -64,7 +75,7 @@ int perf_ranks_run(int world, void (*body)(struct perf_rank *self, void *arg), v
 	meeting->crowded = world > perf_cores();
 	fflush(NULL);
 	for (; started < world; started++) {
-		struct perf_rank self = {started, world, meeting};
+		struct perf_rank self = {started, world, meeting, NULL};
 		pid_t pid = fork();
 
 		if (pid < 0) {

@@ -84,6 +84,8 @@ static json_t *host(const struct perf_report *report)
 			   (int)(report->page_bytes ? report->page_bytes : info.page_bytes),
 			   "kernels", k_ops_get(NULL)->name);
 	set_count(object, "hand_over_ns_max", (uint64_t)report->hand_over_ns_max);
+	if (perf_ranks_hosts() > 1) /* of which this is the first rank's */
+		set_count(object, "hosts", (uint64_t)perf_ranks_hosts());
 	return object;
 }
 

@@ -71,6 +71,10 @@ void perf_rank_meet(struct perf_rank *self)
 	struct perf_meeting *meeting = self->meeting;
 	uint32_t round = atomic_load(&meeting->round);
 
+	if (self->apart) {
+		self->apart->meet();
+		return;
+	}
 	if (atomic_fetch_add(&meeting->arrived, 1) + 1 == (uint32_t)self->world) {
 		atomic_store(&meeting->arrived, 0);
 		atomic_store(&meeting->round, round + 1);
@@ -95,6 +99,10 @@ int perf_rank_allgather(void *arg, const void *mine, void *all, size_t bytes)
 
 	if (bytes * (size_t)self->world > PERF_GATHER_BYTES_MAX)
 		return -EMSGSIZE;
+	if (self->apart) {
+		self->apart->allgather(mine, all, bytes);
+		return 0;
+	}
 	memcpy(meeting->part + bytes * (size_t)self->rank, mine, bytes);
 	perf_rank_meet(self);
 	memcpy(all, meeting->part, bytes * (size_t)self->world);
@@ -135,7 +143,8 @@ static void pass_turns(struct perf_rank *self, void *arg)
 
 int64_t perf_hand_over_ns(void)
 {
-	struct hand_over *line = perf_cores() > 1 ? perf_shared_map(sizeof(*line)) : NULL;
+	bool two = perf_cores() > 1 && perf_ranks_hosts() == 1;
+	struct hand_over *line = two ? perf_shared_map(sizeof(*line)) : NULL;
 	int64_t ns = 0;
 
 	if (line && !perf_ranks_run(2, pass_turns, line))

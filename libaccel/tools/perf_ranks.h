@@ -5,6 +5,9 @@
  * barrier in shared memory. A rank that cannot go on says why and ends; the others then end at their
  * next meeting. accel-perf forks them (perf_fork.c); in the programs that measure MPI it is mpirun
  * that starts them (mpi_ranks.c), and each of them runs the whole program.
+ *
+ * mpirun may start them on several hosts. Then nothing is shared: each rank has its own copy of what
+ * perf_shared_map() gives, perf_shared_sum() adds up the copies, and MPI has the barrier.
  */
 #ifndef ACCEL_PERF_RANKS_H
 #define ACCEL_PERF_RANKS_H
@@ -40,14 +43,30 @@ struct perf_meeting {
 	uint8_t part[PERF_GATHER_BYTES_MAX];
 };
 
+/* How ranks of several hosts meet. */
+struct perf_apart {
+	void (*meet)(void);
+	void (*allgather)(const void *mine, void *all, size_t bytes);
+};
+
 struct perf_rank {
 	int rank, world;
 	struct perf_meeting *meeting;
+	const struct perf_apart *apart; /* NULL: all ranks are of this host */
 };
 
 /* Zeroed memory that the ranks of the next perf_ranks_run() share; NULL: none to be had. */
 void *perf_shared_map(size_t bytes);
 void perf_shared_unmap(void *map, size_t bytes);
+
+/*
+ * Between runs: make each of [count] words of such memory the sum of what the ranks' copies say, if
+ * each rank has one. A word that one rank wrote is then everywhere what that rank wrote.
+ */
+void perf_shared_sum(uint64_t *words, size_t count);
+
+/* Hosts that the ranks are on; count. */
+int perf_ranks_hosts(void);
 
 /* The first process's value, where several run the program. */
 bool perf_ranks_agree(bool value);
@@ -60,7 +79,7 @@ int perf_cores(void);
 
 /*
  * How long a cache line takes from core to core, one way: tells cores that share a cache from
- * others. 0: there is one core.
+ * others. 0: there is one core, or there are several hosts.
  */
 int64_t perf_hand_over_ns(void);
 
@@ -70,7 +89,7 @@ int64_t perf_hand_over_ns(void);
  */
 int perf_ranks_run(int world, void (*body)(struct perf_rank *self, void *arg), void *arg);
 
-/* Run the rest of this process on the core of that rank. */
+/* Run the rest of this process on the core of that rank of this host. */
 void perf_rank_pin(int rank);
 
 /* Keep the exit code of the first rank that failed; @code. */

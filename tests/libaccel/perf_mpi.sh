@@ -46,6 +46,22 @@ for q in root["ratios"]:
 CHECK
 }
 
+# That both ranks' times and rows are in the document that the first one writes.
+apart() {
+	python3 - "$1" 2>&1 <<'CHECK'
+import json, sys
+root = json.load(open(sys.argv[1]))
+assert root["host"]["hosts"] == 2 and "hand_over_ns_max" not in root["host"], root["host"]
+seen = {(r["op"], r["method"]) for r in root["results"]}
+assert {("dispatch", "accel"), ("echo", "openmpi-alltoallv"), ("combine", "floor")} <= seen, seen
+for r in root["results"]:
+    assert r["verified"] and all(ns > 0 for ns in r["per_rank_median_ns"]), r
+    assert r["ns"]["median"] >= max(r["per_rank_median_ns"]) and r["ns"]["max"] < 10e9, r
+    # 8 tokens of 4 experts each, on two ranks' routings: some token of each goes to one or both.
+    assert 8 <= r["work"]["rows"] <= 16, r
+CHECK
+}
+
 # shellcheck disable=SC2086 # a list of words
 for mpi in openmpi mpich; do
 	if ! [ -x "$bin/accel-perf-$mpi" ]; then
@@ -66,6 +82,14 @@ for mpi in openmpi mpich; do
 			exits $mpi 0 '^PASS' --tcp $tiny --json "$dir/$mpi.json"
 			grep -q 'btl self,tcp' "$dir/$mpi.json" && ! grep -q 'mpi3-window' "$dir/$mpi.json" ||
 				echo "not by TCP: $(grep -m 1 settings "$dir/$mpi.json")")"
+		# One machine passes for two.
+		printf '#!/bin/sh\n. "%s/tests/libaccel/rsh_agent.sh"\n' "$PWD" >"$dir/agent" && chmod +x "$dir/agent"
+		hosts="--host first,second --mca plm_rsh_agent $dir/agent"
+		tap_ok "$mpi: two hosts, whose ranks share nothing" "$(
+			exits $mpi 0 '^PASS' --tcp --mpirun "$hosts" $tiny --json "$dir/$mpi.json"
+			apart "$dir/$mpi.json")"
+		tap_ok "$mpi: two hosts have no shared memory to measure" "$(
+			exits $mpi 2 'several hosts have no shared memory' --mpirun "$hosts" $tiny)"
 	else
 		tap_ok "$mpi: what is for Open MPI is refused" "$(exits $mpi 2 'with Open MPI' --tcp)"
 	fi
