@@ -5,11 +5,12 @@
 # The exchange over RDMA devices beside what else moves bytes by them: perftest, and Open MPI by UCX (rc_verbs) and by
 # TCP. All of it in each run on the same devices, so that what disturbs one disturbs all.
 #
-#     mk/bench-rdma.sh [--quick] [--devices A,B[,...]] [--runs N] [--samples N] [--out DIR]
+#     mk/bench-rdma.sh [--quick] [--devices A,B[,...]] [--hosts A,B [--rsh AGENT]] [--runs N] [--samples N] [--out DIR]
 #
-# Ranks are processes of one host, rank r with the r-th device; perftest runs between the first two. Without --devices
-# it boots a guest whose Soft-RoCE devices have a wire between them, and measures there: ratios then say more than
-# times do.
+# Rank r has the r-th device; perftest runs between the first two. The ranks are processes of this host, or with --hosts
+# of two, of which A is this one: both have perftest, Open MPI and this tree, built, at the same path, and AGENT (ssh)
+# is called as AGENT HOST COMMAND. Without --devices it boots two guests with a Soft-RoCE device each and measures
+# between them: ratios then say more than times do.
 # Writes DIR ($BUILD/bench-rdma): bench.json (schema accel-perf/1), table.md, and what each program said.
 #
 # --runs (3) and --samples (as accel-perf takes them) are for the patient and for the hurried: a bar wants the default.
@@ -19,15 +20,17 @@ set -u
 cd "$(dirname "$0")/.." || exit 3
 unset MAKEFLAGS MFLAGS MAKELEVEL
 export PATH="/usr/bin:/bin:/usr/sbin:/sbin:$PATH" BUILD="${BUILD:-build}"
-quick='' devices='' runs=3 samples='' out=$BUILD/bench-rdma
+quick='' devices='' hosts='' rsh=ssh runs=3 samples='' out=$BUILD/bench-rdma
 while [ $# -gt 0 ]; do
 	case $1,${2-} in
 	--quick,*) quick=--quick ;;
 	--devices,?*) devices=$2; shift ;;
+	--hosts,?*,?*) hosts=$2; shift ;;
+	--rsh,?*) rsh=$2; shift ;;
 	--out,?*) out=$2; shift ;;
 	--runs,[1-9]*) runs=$2; shift ;;
 	--samples,[1-9]*) samples=$2; shift ;;
-	--help,*) sed -n '5,18s/^# \{0,1\}//p' "$0"; exit 0 ;;
+	--help,*) sed -n '5,/^# Exit/s/^# \{0,1\}//p' "$0"; exit 0 ;;
 	*) echo "bench-rdma: $1: not an option, or without its value; see --help" >&2; exit 2 ;;
 	esac
 	shift
@@ -37,15 +40,20 @@ say() {
 	printf 'bench-rdma: %s\n' "$*" >&2
 }
 
-# ---- in a guest ----
+# ---- in guests ----
 
 if [ -z "$devices" ]; then
 	mk/deps.sh build bench-rdma || exit
 	make -s -j"$(nproc)" BUILD="$BUILD" tools || exit 3
 	rm -rf "$out" && mkdir -p "$out" || exit 3
-	mk/vm.sh --memory 1536 --timeout 3600 --logs "$out/guest" -- sh -c '
-		. tests/vm/wire.sh && wire_up 4 && exec mk/bench-rdma.sh "$@"' bench \
-		--devices rxe1,rxe2,rxe3,rxe4 --runs "$runs" ${samples:+--samples "$samples"} --out /run/vm/bench $quick
+	mk/vm.sh --guests 2 --memory 1536 --timeout 7200 --logs "$out/guest" -- sh -c '
+		. tests/vm/link.sh && link_up && link_meet up || exit 3
+		[ "$VM_GUEST" = 1 ] || { link_serve; exit 0; }
+		mk/bench-rdma.sh "$@"
+		code=$?
+		link_over
+		exit $code' bench --hosts guest1,guest2 --rsh mk/vm/rsh.sh --devices rxe1,rxe2 \
+		--runs "$runs" ${samples:+--samples "$samples"} --out /run/vm/bench $quick
 	code=$?
 	[ ! -d "$out/guest/share/bench" ] || cp "$out/guest/share/bench"/* "$out/"
 	say "$(ls "$out/bench.json" "$out/table.md" 2>&1 | tr '\n' ' ')"
@@ -61,9 +69,26 @@ if [ "$first" = "$devices" ]; then
 	say '--devices needs two, with commas between them: a rank has one'
 	exit 2
 fi
-for device in $(echo "$devices" | tr , ' '); do
-	[ -e "/sys/class/infiniband/${device%%:*}" ] || { say "there is no RDMA device ${device%%:*} here"; exit 3; }
-done
+first_host=127.0.0.1 second_host=
+if [ -n "$hosts" ]; then
+	first_host=${hosts%%,*}
+	second_host=${hosts#*,}
+fi
+case $rsh in
+/*) ;;
+*/*) rsh=$PWD/$rsh ;;
+esac
+
+# On the second device's host.
+on_second() {
+	if [ -n "$second_host" ]; then
+		"$rsh" "$second_host" "cd '$PWD' && $*"
+	else
+		eval "$*"
+	fi
+}
+
+first_port=$(mk/rdma-port.sh "$first") && second_port=$(on_second "mk/rdma-port.sh '$second'") || exit 3
 for program in ib_write_bw ib_write_lat ib_send_lat mpirun.openmpi; do
 	command -v $program >/dev/null || { say "there is no $program here (mk/deps.sh bench-rdma)"; exit 3; }
 done
@@ -76,25 +101,8 @@ failed=0
 
 # 2^18 x 4.096 us before a packet counts as lost, by all methods: an emulated CPU is slow to acknowledge.
 ack_timeout=18
+mpirun=${hosts:+--host $hosts --mca plm_rsh_agent $rsh}
 export ACCEL_OPTS="${ACCEL_OPTS:+$ACCEL_OPTS,}verbs.ack_timeout=$ack_timeout"
-
-# $1 device: the words of perftest for its port, and for its GID: of RoCE v2 and IPv4 if there is one.
-port_words() {
-	port=1
-	case $1 in *:*) port=${1#*:} ;; esac
-	dir=/sys/class/infiniband/${1%%:*}/ports/$port
-	words="-d ${1%%:*} -i $port"
-	if grep -q Ethernet "$dir/link_layer"; then
-		for gid in "$dir"/gids/*; do
-			index=${gid##*/}
-			[ "$(cat "$dir/gid_attrs/types/$index" 2>/dev/null)" = 'RoCE v2' ] || continue
-			best=${best:-$index}
-			! grep -q '^0000:0000:0000:0000:0000:ffff:' "$gid" || { best=$index; break; }
-		done
-		words="$words -x ${best:-0}"
-	fi
-	echo "$words"
-}
 
 # Waits until something listens at the port.
 await_port() {
@@ -112,12 +120,11 @@ perftest() {
 	program=$2
 	shift 2
 	echo "$program $*" >"$file.txt"
-	# shellcheck disable=SC2046 # words
-	timeout 120 "$program" $(port_words "$first") -p 18515 -u $ack_timeout -F "$@" >"$file.server" 2>&1 &
+	# shellcheck disable=SC2086 # words
+	timeout 120 "$program" $first_port -p 18515 -u $ack_timeout -F "$@" >"$file.server" 2>&1 &
 	server=$!
-	# shellcheck disable=SC2046 # words
 	if ! await_port 18515 $server ||
-		! timeout 120 "$program" $(port_words "$second") -p 18515 -u $ack_timeout -F "$@" 127.0.0.1 \
+		! on_second "timeout 120 $program $second_port -p 18515 -u $ack_timeout -F $* $first_host" \
 			>>"$file.txt" 2>&1; then
 		say "$program $* failed: $(tail -n 1 "$file.txt")"
 		kill $server 2>/dev/null
@@ -131,8 +138,8 @@ exchange() {
 	name=$1
 	shift
 	say "$(($(date +%s) - began)) s: $name"
-	"$perf" "$@" --transport verbs --devices "$devices" --combine rank --runs 1 --json "$out/$name.json" \
-		>"$out/$name.log" 2>&1 </dev/null
+	"$perf" ${mpirun:+--mpirun "$mpirun"} "$@" --transport verbs --devices "$devices" --combine rank --runs 1 \
+		--json "$out/$name.json" >"$out/$name.log" 2>&1 </dev/null
 	code=$?
 	[ $code -gt 1 ] || return 0
 	say "$name: exit $code: $(tail -n 1 "$out/$name.log")"
@@ -166,7 +173,7 @@ for run in $(seq "$runs"); do
 done
 if [ -z "$quick" ]; then
 	exchange 1.tcp.bf16 --tcp --dtype bf16 --tokens 1,8,128 --samples "${samples:-50}"
-	exchange 1.four.bf16 --ranks 4 --dtype bf16 --tokens 1,8,128 --samples "${samples:-50}"
+	[ -n "$hosts" ] || exchange 1.four.bf16 --ranks 4 --dtype bf16 --tokens 1,8,128 --samples "${samples:-50}"
 fi
 python3 mk/bench_rdma.py $quick "$out"
 code=$?
