@@ -179,7 +179,7 @@ struct accel_ep_lane {
 struct accel_ep_peer {
 	struct accel_transport *transport; /* NULL for this rank */
 	int32_t remote;			   /* its number in ep_slice.h, or -1: it does not land */
-	/* What broke the path, for people; written before poll() first says -EIO. */
+	/* What broke the path, for people; written before poll() first says -EIO, or -EPROTO of verbs. */
 	char trouble[ACCEL_TROUBLE_BYTES];
 };
 

@@ -92,7 +92,13 @@ static int fail_peer(struct gather *g)
 			 g->ep->peers[p].trouble);
 		break;
 	default:
-		snprintf(what, sizeof(what), "rank %d sent nonsense; mask it and call again", p);
+		if (*g->ep->peers[p].trouble)
+			snprintf(what, sizeof(what),
+				 "rank %d breaks the protocol: %s; mask it and call again", p,
+				 g->ep->peers[p].trouble);
+		else
+			snprintf(what, sizeof(what),
+				 "rank %d sent nonsense; mask it and call again", p);
 	}
 	return fail(g, g->failed, p, what);
 }

@@ -283,6 +283,7 @@ static int connect_peer(struct accel_verbs_transport *t, struct accel_verbs_peer
 				  "rank %d cannot tell of its queue pairs: %s", p->rank,
 				  strerror((int)-n));
 	note(p, &hello);
+	t->base.ep->peers[p->rank].trouble[0] = '\0';
 	p->rails = (uint8_t)accel_min_u32((uint32_t)t->verbs->rail_count, hello.rails);
 	p->qps = (uint8_t)accel_min_u32(t->qps, hello.qps);
 	for (int r = 0; r < p->rails && !rc; r++)

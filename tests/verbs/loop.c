@@ -516,6 +516,18 @@ static void fail_request(unsigned device, unsigned nth, enum ibv_wc_status statu
 	loop_leave();
 }
 
+static void lie(unsigned device, unsigned nth, uint32_t imm_bits, unsigned at, uint8_t bits)
+{
+	struct loop_device *dev = &loop.device[device];
+
+	loop_enter();
+	dev->lie_nth = nth;
+	dev->lie_imm = htobe32(imm_bits);
+	dev->lie_at = at;
+	dev->lie_bits = bits;
+	loop_leave();
+}
+
 static void drop(unsigned from, unsigned to, bool on)
 {
 	loop_enter();
@@ -568,6 +580,7 @@ LOOP_EXPORT const struct loop_control loop_control = {
 	.fail_call = fail_call,
 	.call_failed = call_failed,
 	.fail_request = fail_request,
+	.lie = lie,
 	.drop = drop,
 	.hold = hold,
 	.port = port_set,

@@ -77,6 +77,11 @@ struct loop_control {
 	bool (*call_failed)(void); /* has it? */
 	/* The nth work request of the device from now on ends with that status, unexecuted. */
 	void (*fail_request)(unsigned device, unsigned nth, enum ibv_wc_status status);
+	/*
+	 * The device's nth WRITE_WITH_IMM from now on lies: its immediate (as the host has it) and the
+	 * byte at that place of its message come with those bits turned over.
+	 */
+	void (*lie)(unsigned device, unsigned nth, uint32_t imm_bits, unsigned at, uint8_t bits);
 	/* What goes from one device to another is lost from now on, or no longer. */
 	void (*drop)(unsigned from, unsigned to, bool on);
 	void (*hold)(unsigned device, enum loop_hold what, bool on);

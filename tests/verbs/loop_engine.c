@@ -119,6 +119,15 @@ static enum ibv_wc_status request_check(struct loop_qp *qp, const struct loop_re
 	return IBV_WC_SUCCESS;
 }
 
+static void request_lie(struct loop_request *r, struct loop_device *dev)
+{
+	if (r->opcode != IBV_WR_RDMA_WRITE_WITH_IMM || !dev->lie_nth || --dev->lie_nth)
+		return;
+	r->imm ^= dev->lie_imm;
+	r->lie_at = dev->lie_at;
+	r->lie_bits = dev->lie_bits;
+}
+
 static int64_t begin(struct loop_qp *qp, int64_t now_ns)
 {
 	struct loop_request *r = request_at(qp, qp->begun);
@@ -140,6 +149,7 @@ static int64_t begin(struct loop_qp *qp, int64_t now_ns)
 		request_fail(qp, qp->begun - 1, status);
 		return now_ns;
 	}
+	request_lie(r, device_of(qp));
 	loop.stats.requests++;
 	loop.stats.with_imm += r->opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 	if ((uint64_t)r->entries > loop.stats.entries_max)
@@ -162,6 +172,8 @@ static enum ibv_wc_status bytes_move(struct loop_qp *qp, const struct loop_reque
 				     uint64_t to)
 {
 	const uint8_t *inline_at = r->inlined;
+	uint8_t *to_page = to_mr->pages + (to - to_mr->iova);
+	const uint64_t begin = offset, end = offset + bytes;
 
 	for (int i = 0; i < r->entries && bytes; i++) {
 		const struct ibv_sge *e = &r->entry[i];
@@ -185,6 +197,8 @@ static enum ibv_wc_status bytes_move(struct loop_qp *qp, const struct loop_reque
 		to += n;
 		bytes -= n;
 	}
+	if (r->lie_bits && r->lie_at >= begin && r->lie_at < end)
+		to_page[r->lie_at - begin] ^= r->lie_bits;
 	return IBV_WC_SUCCESS;
 }
 

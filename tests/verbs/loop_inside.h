@@ -39,6 +39,10 @@ struct loop_device {
 	struct loop_port port[LOOP_PORTS_MAX];
 	unsigned fail_nth; /* request from now; 0: none */
 	enum ibv_wc_status fail_status;
+	unsigned lie_nth; /* WRITE_WITH_IMM from now; 0: none */
+	uint32_t lie_imm; /* as it is on the wire */
+	unsigned lie_at;
+	uint8_t lie_bits;
 };
 
 struct loop_context {
@@ -107,6 +111,8 @@ struct loop_request {
 	enum ibv_wc_status status;
 	uint64_t pieces; /* bit i: piece i is still to be written */
 	uint64_t piece_bytes;
+	unsigned lie_at; /* the byte of the message that comes with lie_bits turned over */
+	uint8_t lie_bits;
 	bool counted;	  /* among those that found no receive */
 	unsigned refused; /* how often */
 	int64_t next_ns;  /* when its next stage may be */
