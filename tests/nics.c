@@ -19,9 +19,11 @@ bool nics_apart(const struct nics *n, int a, int b)
 
 void nics_print(const struct nics *n)
 {
-	tap_diag("shm among the first %d, qps %u rails %u depth %u stripe %u inline %u, sge %u, %s",
-		 n->shm_ranks, n->qps, n->rails, n->depth, n->stripe_bytes, n->inline_bytes,
-		 n->config.max_sge, n->config.infiniband ? "InfiniBand" : "RoCE");
+	tap_diag(
+		"shm among the first %d, %sqps %u rails %u depth %u stripe %u inline %u, sge %u, %s",
+		n->shm_ranks, n->uneven ? "uneven " : "", n->qps, n->rails, n->depth,
+		n->stripe_bytes, n->inline_bytes, n->config.max_sge,
+		n->config.infiniband ? "InfiniBand" : "RoCE");
 	exchange_shape_print(&n->shape);
 }
 
@@ -62,8 +64,8 @@ void nics_group_opts(struct ranks_ctx *ctx, int rank, int number, struct accel_g
 	opts->transports = rank < n->shm_ranks ? "shm,verbs" : "verbs";
 	opts->verbs_library = n->library ? n->library : verbs_loop_path();
 	opts->verbs_devices = device_names[rank];
-	opts->verbs_rails = n->rails;
-	opts->verbs_qps = n->qps;
+	opts->verbs_rails = n->uneven ? 1 + (uint32_t)rank % n->rails : n->rails;
+	opts->verbs_qps = n->uneven ? 1 + (uint32_t)rank % n->qps : n->qps;
 	opts->verbs_depth = n->depth;
 	opts->verbs_stripe_bytes = n->stripe_bytes;
 	opts->verbs_inline_bytes = n->inline_bytes;

@@ -16,6 +16,7 @@ struct nics {
 	/* Ranks below this one list shm too, and so exchange over it among themselves. */
 	int shm_ranks;
 	uint32_t qps, rails, depth, stripe_bytes, inline_bytes; /* as in struct accel_group_opts */
+	bool uneven; /* rank r has 1 + r % rails rails, 1 + r % qps queue pairs on each */
 	uint32_t ack_timeout, retries;
 	const char *library; /* NULL: the loop library itself */
 	/* The nth call of that name, of any rank, fails so; NULL: none. */

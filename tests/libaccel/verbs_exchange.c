@@ -50,6 +50,7 @@ static void nics_random(struct nics *n, uint64_t *state)
 	n->qps = 1 + (uint32_t)tap_random_below(state, 3);
 	n->rails = 1 + (uint32_t)tap_random_below(state, world > 1 ? 2 : 1);
 	n->stripe_bytes = tap_random_below(state, 2) ? 1 : 0;
+	n->uneven = !tap_random_below(state, 3);
 	n->inline_bytes = tap_random_below(state, 2) ? 1 : 0;
 	n->shm_ranks = (int)tap_random_below(state, (uint64_t)world);
 }
@@ -102,6 +103,16 @@ TEST(verbs_exchange, every_option_over_nics_alone)
 TEST(verbs_exchange, every_option_beside_shm)
 {
 	every_option(3, 2);
+}
+
+/* Whoever has more than the other uses what both have; a message to another may be spread further. */
+TEST(verbs_exchange, ranks_have_unequal_rails_and_queue_pairs)
+{
+	struct nics n = {.qps = 3, .rails = 2, .uneven = true, .stripe_bytes = 1};
+
+	exchange_shape_plain(&n.shape, tap_seed(), 4);
+	n.shape.ref.full = true;
+	nics_run(&n, 0, run_shape);
 }
 
 /* Many rows to a peer: the bound on work requests counts. */
