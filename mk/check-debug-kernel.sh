@@ -20,7 +20,8 @@ usage() {
 usage: mk/check-debug-kernel.sh [NAME...]
 
 Builds a kernel that watches itself (half an hour, once: mk/debug-kernel.sh), accel.ko for it, and runs the tests of
-tests/vm in it, or those whose names hold a NAME: but for those that measure or want more guests.
+tests/vm in it, or those whose names hold a NAME: but for those that measure, want more guests, or are of libaccel's
+verbs transport, of which nothing is in the kernel.
 
 Environment: MINUTES of random ioctls (3); SEED; BUILD (build); JOBS; VM_SECONDS_MAX, the guest's limit (3600);
 ACCEL_CACHE as for mk/debug-kernel.sh. What each test said is kept in $debug/check, the kernel's log in $debug/log.
@@ -35,7 +36,7 @@ marked() {
 
 # The tests in the order in which they run: what only this kernel can do comes last, what was left behind at the end.
 tests() {
-	left_out=$(marked 'alone|plain|guest .*--guests')
+	left_out=$(marked 'alone|plain|guest .*--guests'; ls tests/vm/verbs_*)
 	last=$(marked debug-kernel | grep -v axl_leaks; echo tests/vm/axl_leaks.sh)
 	# shellcheck disable=SC2046,SC2086 # lists
 	for source in $(printf '%s\n' tests/vm/*.c tests/vm/*.sh | grep -vxF "$left_out
