@@ -159,11 +159,12 @@ measure() {
 		perftest "$1.ib_send_lat.$dtype.1.1" ib_send_lat -s 8 -n 200
 		# shellcheck disable=SC2086 # words
 		exchange "$1.ucx.$dtype" --dtype $dtype $shape
+		[ -z "$quick" ] || exchange "$1.ucx.$dtype.few" --dtype $dtype --tokens 1,8 --samples 12
 	done
 }
 
 if [ -n "$quick" ]; then
-	dtypes=fp8 barred=128 tries=1 shape='--tokens 1,8,128 --samples 4'
+	dtypes=fp8 barred=128 tries=1 shape='--tokens 128 --samples 4'
 else
 	dtypes='bf16 fp8' barred='128 512' tries=3 shape='--tokens 1,8,128,512'
 fi

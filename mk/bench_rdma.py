@@ -18,7 +18,7 @@ from bench_report import digits, table
 
 MIB = 1 << 20  # what perftest calls MB
 # Of few samples on an emulated CPU: how much longer a time may be than one taken in turn, or at another moment.
-SLACK_TURNS, SLACK_MOMENTS = 1.5, 2.0
+SLACK_TURNS, SLACK_MOMENTS = 2.0, 2.0
 ROWS_A_REQUEST, REQUESTS_MORE = 8, 4  # a peer: one for so many rows, and so many besides
 
 

@@ -36,7 +36,8 @@ if [ "$test" = mk/vm/check.sh ]; then
 fi
 if [ "$how" = --guest ]; then
 	echo "$test" >"$CHECK_DIR/guest.list"
-	mk/vm/check.sh >"$CHECK_DIR/guest.tap" || sed -n 's/^not //p' "$CHECK_DIR/guest.tap" >&2
+	TEST_SECONDS_MAX=${TEST_SECONDS_MAX:-300} mk/vm/check.sh >"$CHECK_DIR/guest.tap" ||
+		sed -n 's/^not //p' "$CHECK_DIR/guest.tap" >&2
 	how=--kept
 fi
 if [ "$how" = --kept ]; then
