@@ -113,8 +113,9 @@ demo:					## run R1 MoE layers across four ranks of this machine, checked
 bench:					## measure beside every floor and peer; QUICK=1 in 3 minutes
 	$(Q)mk/bench.sh $(if $(QUICK),--quick)
 
-bench-rdma:				## beside perftest and MPI over RDMA: DEVICES=A,B HOSTS=A,B, else in guests; QUICK=1
-	$(Q)mk/bench-rdma.sh $(if $(QUICK),--quick) $(if $(DEVICES),--devices $(DEVICES)) $(if $(HOSTS),--hosts $(HOSTS))
+bench-rdma:				## beside perftest and MPI over RDMA: DEVICES=A,B HOSTS=A,B, or in guests
+	$(Q)mk/bench-rdma.sh $(if $(QUICK),--quick) $(if $(DEVICES),--devices $(DEVICES)) \
+		$(if $(HOSTS),--hosts $(HOSTS))
 
 deps:					## install what build, driver and check need (root), or say the command
 	$(Q)mk/deps.sh build driver check

@@ -37,17 +37,12 @@ static const char *const start[] = {"mpirun.openmpi",  "-q",	    "--allow-run-as
 #define VERBS_SETTINGS                                                                             \
 	"--mca pml ucx --mca osc sm -x UCX_TLS=rc_v,self -x UCX_UD_VERBS_ETH_DGID_CHECK=n"
 #define TCP_SETTINGS "--mca pml ob1 --mca btl self,tcp --mca osc sm"
-/* What mpirun tells each rank of the ranks of its host, and of all. */
-#define LOCAL_COUNT "OMPI_COMM_WORLD_LOCAL_SIZE"
-#define COUNT "OMPI_COMM_WORLD_SIZE"
 #else
 #define MPI_NAME "mpich"
 #define MPI_PACKAGE "mpich"
 static const char *const start[] = {"mpiexec.mpich", "-bind-to", "none"};
 /* CMA is faster for the largest messages alone. */
 #define SHM_SETTINGS "-genv UCX_TLS posix,self,cma -genv UCX_RNDV_THRESH 4m"
-#define LOCAL_COUNT "MPI_LOCALNRANKS"
-#define COUNT "PMI_SIZE"
 #endif
 
 #define AS_RANK "--as-rank" /* what mpirun is told to give to the ranks that it starts */
@@ -307,6 +302,8 @@ static int start_ranks(int argc, char **argv)
 							       : "shm");
 	if (!path)
 		return refuse("verbs and TCP are measured with Open MPI: accel-perf-openmpi");
+	if (path == paths && request.mpirun && strstr(request.mpirun, "-host"))
+		return refuse("ranks on several hosts have no shared memory: --transport verbs");
 	for (unsigned i = 0; i < sizeof(start) / sizeof(*start); i++)
 		fits = fits && add_word(&command, (char *)start[i]);
 #ifdef OPEN_MPI
@@ -375,14 +372,6 @@ static void take_device(const struct path *path, const struct perf_devices *devi
 }
 #endif
 
-/* Asked before MPI starts: by shared memory alone it would not, and say nothing of why. */
-static bool are_on_one_host(void)
-{
-	const char *local = getenv(LOCAL_COUNT), *all = getenv(COUNT);
-
-	return !local || !all || !strcmp(local, all);
-}
-
 int main(int argc, char **argv)
 {
 	struct perf_ep_opts opts = {0};
@@ -394,8 +383,6 @@ int main(int argc, char **argv)
 	path = path_find(argv[2]);
 	if (!path || read_opts(argc - 3, argv + 3, &opts) >= 0)
 		return PERF_USAGE;
-	if (path == paths && !are_on_one_host())
-		return refuse("ranks on several hosts have no shared memory: --transport verbs");
 	take_device(path, &opts.devices);
 	MPI_Init(NULL, NULL);
 	code = run_as_rank(argc - 3, argv + 3, path, argv[3]);

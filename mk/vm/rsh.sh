@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) 2026 The accel authors
 #
-# rsh.sh guestI COMMAND...: what ssh is between hosts, for guests that share /run/vm. Guest I is in link_serve (link.sh).
+# rsh.sh guestI COMMAND...: what ssh is between hosts, for guests, which share /run/vm. Guest I is in link_serve
+# (tests/vm/link.sh).
 job=/run/vm/${1#guest}/rsh.$$.$(date +%s%N)
 shift
 echo "$*" >"$job.new"
