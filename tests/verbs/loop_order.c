@@ -43,7 +43,7 @@ static _Atomic unsigned waiting; /* threads that want the lock */
 static pthread_t thread;
 static bool stop, joining;
 
-__attribute__((constructor)) static void clock_set(void)
+__attribute__((constructor)) static void set_up(void)
 {
 	pthread_condattr_t attr;
 
@@ -51,6 +51,8 @@ __attribute__((constructor)) static void clock_set(void)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&changed, &attr);
 	pthread_condattr_destroy(&attr);
+	/* The engine holds the lock now and then: not in a child, where it does not run on. */
+	pthread_atfork(loop_enter, loop_leave, loop_leave);
 }
 
 /* Of this thread: TSan looks away. */
