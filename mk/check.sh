@@ -123,10 +123,10 @@ build 'gcc' BUILD="$BUILD" tests
 build 'accel.ko and the modules of tests' BUILD="$BUILD" KDIR="$kdir" driver test-modules
 
 pages=/proc/sys/vm/nr_hugepages
-pages_were=$(cat $pages)
+pages_were=$(cat $pages 2>/dev/null)
 clean_up() {
 	[ -z "${GUESTS_PID:-}" ] || kill "$GUESTS_PID" 2>/dev/null
-	[ "$(cat $pages)" = "$pages_were" ] || echo "$pages_were" >$pages
+	[ "$(cat $pages 2>/dev/null)" = "$pages_were" ] || echo "$pages_were" >$pages
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM

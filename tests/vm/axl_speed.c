@@ -171,7 +171,7 @@ static double median(double *values, size_t count)
 
 /*
  * The time to register bytes of a buffer over that of plain memory, both new: a median of
- * rounds, each the first in turn, since other programs may run beside the guest.
+ * rounds, in which each is the first in turn.
  */
 static double register_ratio(struct rxe *rxe, int file, size_t bytes)
 {
