@@ -73,10 +73,25 @@ static void fail_line(struct accel_verbs_transport *t, struct accel_verbs_peer *
 	accel_verbs_fail(t, p, -EPROTO, "it sent %s", what);
 }
 
+/* Each word once: a peer that lies of what has come may still be writing it, so what is checked is the copy. */
+static struct accel_line read_line(const struct accel_line *at)
+{
+	const volatile uint64_t *from = (const volatile uint64_t *)at;
+	union {
+		uint64_t word[sizeof(struct accel_line) / sizeof(uint64_t)];
+		struct accel_line line;
+	} copy;
+
+	for (size_t i = 0; i < sizeof(copy.word) / sizeof(*copy.word); i++)
+		copy.word[i] = from[i];
+	return copy.line;
+}
+
 static void take_goodbye(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
 {
 	for (uint32_t lane = 0; lane < t->lanes; lane++) {
-		const struct accel_line line = accel_ep_inbox(t->base.ep, lane, p->remote)->goodbye;
+		const struct accel_line line = read_line(
+			&accel_ep_inbox(t->base.ep, lane, p->remote)->goodbye);
 
 		if (line.incarnation != p->incarnation) {
 			fail_line(t, p, "a goodbye of another incarnation");
@@ -148,8 +163,8 @@ static void arrive(struct accel_verbs_transport *t, struct accel_verbs_peer *p, 
 		return;
 	}
 	box = accel_ep_inbox(t->base.ep, lane, p->remote);
-	line = way == ACCEL_WAY_DISPATCH ? box->dispatch[ACCEL_STRIPES_MAX - 1 - stripe]
-					 : box->combine[stripe];
+	line = read_line(way == ACCEL_WAY_DISPATCH ? &box->dispatch[ACCEL_STRIPES_MAX - 1 - stripe]
+						   : &box->combine[stripe]);
 	wrong = check_line(t, p, &line, stripe, imm & ACCEL_IMM_ROUND_MASK);
 	if (!wrong)
 		wrong = join(&p->arrival[lane][way], &line, stripe);

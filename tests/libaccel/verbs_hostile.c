@@ -4,6 +4,8 @@
  * A peer whose NIC writes what no rank writes: lines that lie, records of nothing, completions for lanes that
  * there are not (tests/verbs/loop.h, lie). Whoever receives it says what was wrong with it, or takes it for the
  * message that it still can be; it reads and writes nothing that is not there, and ends.
+ *
+ * check: no-tsan (an immediate that lies has a line looked at that a NIC still writes)
  */
 #include "join.h"
 #include "leaks.h"
