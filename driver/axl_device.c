@@ -68,9 +68,9 @@ err_fini_provider:
  * axl_device_remove - take a device away from whoever uses it
  * @dev: from axl_device_add(); the caller's pointer is dead after the call
  *
- * Returns when no ioctl of the device runs any more and none can start, and when the device has let
+ * Returns when no ioctl acts on the device any more and none can start, and when the device has let
  * go of the dma-bufs of others that it had attached. Files, mappings, dma-bufs and what others have
- * attached stay as they are, and so do their pages: all but the mappings answer -ENODEV.
+ * attached stay as they are, and so do their pages: ioctls answer -ENODEV from now on.
  */
 void axl_device_remove(struct axl_device *dev)
 {

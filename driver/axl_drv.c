@@ -4,8 +4,10 @@
  * The driver as DRM sees it: files, the table of ioctls, and those ioctls that are about the device
  * and the module. Those about buffers are in axl_bo.c.
  *
- * Every ioctl of a file, ours and the core's, comes through axl_ioctl_run(), which holds the device
- * against removal: below it, nobody has to ask whether the device is still there.
+ * Every ioctl of a file, ours and the core's, comes through axl_ioctl_run(). It does not hold the
+ * device against removal: an ioctl may sleep as long as a caller's page takes to come, and who
+ * unplugs any device of DRM waits for all who hold one. The device's memory lives as long as the
+ * file; what acts on the device itself enters it (drm_dev_enter) for that alone.
  */
 #include <drm/drm_accel.h>
 #include <drm/drm_gem.h>
@@ -201,6 +203,9 @@ static void fail_before_us(struct drm_file *file, u32 nr, int code)
 	case -ENOMEM:
 		axl_fail(file, nr, code, "the kernel has no memory for a copy of the argument");
 		break;
+	case -ENODEV:
+		axl_fail(file, nr, code, "the device was removed meanwhile");
+		break;
 	default:
 		axl_fail(file, nr, code, "DRM refused the call before this module saw it");
 	}
@@ -224,11 +229,10 @@ static long axl_ioctl_run(struct file *filp, unsigned int cmd, unsigned long arg
 		       DRM_IOCTL_NR(cmd) >= DRM_COMMAND_BASE && DRM_IOCTL_NR(cmd) < DRM_COMMAND_END;
 	u64 failures = READ_ONCE(priv->failures);
 	long ret;
-	int idx;
 
 	if (is_flink(cmd))
 		return -EOPNOTSUPP;
-	if (!drm_dev_enter(file->minor->dev, &idx))
+	if (drm_dev_is_unplugged(file->minor->dev))
 		return -ENODEV;
 	if (is_ours && nr >= ARRAY_SIZE(axl_ioctls))
 		ret = axl_fail(file, nr, -ENOTTY,
@@ -238,7 +242,6 @@ static long axl_ioctl_run(struct file *filp, unsigned int cmd, unsigned long arg
 		ret = run(filp, cmd, arg);
 	if (ret < 0 && is_ours && nr != DRM_AXL_LAST_ERROR && READ_ONCE(priv->failures) == failures)
 		fail_before_us(file, nr, ret);
-	drm_dev_exit(idx);
 	return ret;
 }
 

@@ -9,6 +9,7 @@
  * No mmap by us: whoever has the dma-buf can map that, by its exporter's rules for caches and
  * faults, which we could only pass on.
  */
+#include <drm/drm_drv.h>
 #include <drm/drm_gem.h>
 #include <drm/drm_prime.h>
 #include <linux/dma-buf.h>
@@ -22,6 +23,8 @@
 struct drm_gem_object *axl_import(struct drm_device *drm, struct dma_buf *dma_buf)
 {
 	struct axl_bo *bo = axl_dmabuf_bo(dma_buf);
+	struct drm_gem_object *obj;
+	int idx;
 
 	/* A handle can be mapped and exported for writing, so it takes the right to write. */
 	if (!(dma_buf->file->f_mode & FMODE_WRITE))
@@ -30,7 +33,12 @@ struct drm_gem_object *axl_import(struct drm_device *drm, struct dma_buf *dma_bu
 		drm_gem_object_get(&bo->base);
 		return &bo->base;
 	}
-	return drm_gem_prime_import_dev(drm, dma_buf, drm->dev);
+	/* What is attached is in the list before axl_import_detach_all() goes through it. */
+	if (!drm_dev_enter(drm, &idx))
+		return ERR_PTR(-ENODEV);
+	obj = drm_gem_prime_import_dev(drm, dma_buf, drm->dev);
+	drm_dev_exit(idx);
+	return obj;
 }
 
 struct drm_gem_object *axl_import_sg_table(struct drm_device *drm,

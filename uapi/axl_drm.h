@@ -18,7 +18,7 @@
  *     -EFAULT     a pointer of the caller's
  *     -EACCES     the dma-buf was exported for reading only
  *     -EINTR      a signal came before anything was done; call again
- *     -ENODEV     the device is gone: its memory stays mapped, everything else fails
+ *     -ENODEV     the device is gone: its memory stays mapped and exported, ioctls fail
  *     -ENOTTY     this module is too old for the call
  */
 #ifndef AXL_DRM_H
