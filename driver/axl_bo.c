@@ -73,11 +73,11 @@ struct page *axl_bo_page(const struct axl_bo *bo, pgoff_t index)
 	return NULL;
 }
 
-/* Neither way may it come to the OOM killer: a caller who asks too much gets -ENOMEM. */
 static struct folio *bo_folio_alloc(unsigned int order, int node, bool is_strict)
 {
 	gfp_t gfp = GFP_USER | __GFP_ACCOUNT | __GFP_ZERO | __GFP_NOWARN;
 
+	/* Neither way does it come to the OOM killer. */
 	gfp |= order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL;
 	if (is_strict)
 		gfp |= __GFP_THISNODE;
@@ -140,7 +140,7 @@ static int bo_pages_alloc(struct axl_bo *bo, int node)
 		goto err_put_folios;
 	for (order = 0; order < NR_PAGE_ORDERS; order++)
 		count += bo->folios_of_order[order];
-	bo->folios = kvmalloc_array(count, sizeof(*bo->folios), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	bo->folios = kvmalloc_array(count, sizeof(*bo->folios), AXL_GFP_LARGE);
 	ret = -ENOMEM;
 	if (!bo->folios)
 		goto err_put_folios;

@@ -9,6 +9,7 @@
 
 #include <drm/drm_gem.h>
 #include <linux/atomic.h>
+#include <linux/gfp.h>
 #include <linux/list.h>
 #include <linux/mmzone.h>
 
@@ -50,6 +51,9 @@ static inline bool axl_bo_is_import(const struct axl_bo *bo)
 {
 	return bo->placement == AXL_PLACEMENT_IMPORT;
 }
+
+/* Of arrays as long as a buffer has pages: too much is -ENOMEM, and never the OOM killer's turn. */
+#define AXL_GFP_LARGE (GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
 
 u64 axl_bo_bytes_max(const struct axl_device *dev);
 

@@ -31,9 +31,13 @@ AXL_IMPORT_NS_DMA_BUF;
 
 #define AXL_SEGMENT_BYTES_MAX SZ_1G /* lengths are 32 bits in places */
 
-/* What map_dma_buf() gave to an importer. */
+/*
+ * What map_dma_buf() gave to an importer, which writes into it: RDMA's core cuts the first and the
+ * last segment to the range that a memory region covers. So what is synced and unmapped is another.
+ */
 struct axl_mapping {
-	struct sg_table sgt; /* its own: importers write into it */
+	struct sg_table theirs;
+	struct sg_table ours;
 	struct device *importer;
 	enum dma_data_direction dir;
 	struct list_head link; /* axl_bo.mappings */
@@ -60,7 +64,7 @@ static int sg_table_fill(struct sg_table *sgt, struct axl_bo *bo, size_t bytes_m
 		folio = page_folio(axl_bo_page(bo, index));
 		segments += DIV_ROUND_UP(folio_size(folio), bytes_max);
 	}
-	ret = sg_alloc_table(sgt, segments, GFP_KERNEL_ACCOUNT);
+	ret = sg_alloc_table(sgt, segments, AXL_GFP_LARGE);
 	if (ret)
 		return ret;
 	sg = sgt->sgl;
@@ -71,6 +75,23 @@ static int sg_table_fill(struct sg_table *sgt, struct axl_bo *bo, size_t bytes_m
 				    min(bytes_max, folio_size(folio) - offset), 0);
 			sg = sg_next(sg);
 		}
+	}
+	return 0;
+}
+
+/* With the same segments and addresses: tables of one length end, and chain, at the same places. */
+static int sg_table_copy(struct sg_table *to, const struct sg_table *from)
+{
+	struct scatterlist *sg, *to_sg;
+	int ret = sg_alloc_table(to, from->orig_nents, AXL_GFP_LARGE);
+
+	if (ret)
+		return ret;
+	to->nents = from->nents;
+	to_sg = to->sgl;
+	for (sg = from->sgl; sg; sg = sg_next(sg)) {
+		*to_sg = *sg;
+		to_sg = sg_next(to_sg);
 	}
 	return 0;
 }
@@ -97,20 +118,25 @@ static struct sg_table *dmabuf_map(struct dma_buf_attachment *attach, enum dma_d
 		return ERR_PTR(-ENOMEM);
 	mapping->importer = attach->dev;
 	mapping->dir = dir;
-	ret = sg_table_fill(&mapping->sgt, bo, segment_bytes_max(attach->dev));
+	ret = sg_table_fill(&mapping->ours, bo, segment_bytes_max(attach->dev));
 	if (ret)
 		goto err_free_mapping;
 	/* Others may have mapped the same memory: each syncs on its own, and claims none of it. */
-	ret = dma_map_sgtable(attach->dev, &mapping->sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	ret = dma_map_sgtable(attach->dev, &mapping->ours, dir, DMA_ATTR_SKIP_CPU_SYNC);
 	if (ret)
-		goto err_free_table;
-	dma_sync_sgtable_for_device(attach->dev, &mapping->sgt, dir);
+		goto err_free_ours;
+	ret = sg_table_copy(&mapping->theirs, &mapping->ours);
+	if (ret)
+		goto err_unmap;
+	dma_sync_sgtable_for_device(attach->dev, &mapping->ours, dir);
 	list_add_tail(&mapping->link, &bo->mappings);
 	trace_axl_dmabuf_map(obj, attach->dev);
-	return &mapping->sgt;
+	return &mapping->theirs;
 
-err_free_table:
-	sg_free_table(&mapping->sgt);
+err_unmap:
+	dma_unmap_sgtable(attach->dev, &mapping->ours, dir, DMA_ATTR_SKIP_CPU_SYNC);
+err_free_ours:
+	sg_free_table(&mapping->ours);
 err_free_mapping:
 	kfree(mapping);
 	return ERR_PTR(ret);
@@ -119,13 +145,14 @@ err_free_mapping:
 static void dmabuf_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
 			 enum dma_data_direction dir)
 {
-	struct axl_mapping *mapping = container_of(sgt, struct axl_mapping, sgt);
+	struct axl_mapping *mapping = container_of(sgt, struct axl_mapping, theirs);
 
 	trace_axl_dmabuf_unmap(attach->dmabuf->priv, attach->dev);
 	list_del(&mapping->link);
-	dma_sync_sgtable_for_cpu(attach->dev, sgt, dir);
-	dma_unmap_sgtable(attach->dev, sgt, dir, DMA_ATTR_SKIP_CPU_SYNC);
-	sg_free_table(sgt);
+	dma_sync_sgtable_for_cpu(attach->dev, &mapping->ours, dir);
+	dma_unmap_sgtable(attach->dev, &mapping->ours, dir, DMA_ATTR_SKIP_CPU_SYNC);
+	sg_free_table(&mapping->ours);
+	sg_free_table(&mapping->theirs);
 	kfree(mapping);
 }
 
@@ -141,7 +168,7 @@ static int mappings_sync(struct dma_buf *dma_buf,
 	if (ret)
 		return ret;
 	list_for_each_entry(mapping, &bo->mappings, link)
-		sync(mapping->importer, &mapping->sgt, mapping->dir);
+		sync(mapping->importer, &mapping->ours, mapping->dir);
 	dma_resv_unlock(bo->base.resv);
 	return 0;
 }

@@ -212,6 +212,12 @@ static int ask_too_much(void *arg)
 	}
 	/* What the failed ones had taken is there again. */
 	CHECK_EQ(bo_create(file, MEMORY_MAX / 4, flags, &handle), 0);
+	/* Nor where the pages find room, and what is kept of each of them does not. */
+	close(file);
+	file = node_open(0);
+	for (unsigned i = 0; i < 8; i++)
+		if (!bo_create(file, MEMORY_MAX - i * (MIB / 16), flags, &handle))
+			CHECK_EQ(bo_close(file, handle), 0);
 	close(file);
 	during = file_number(GROUP "/memory.current");
 	CHECK(during < before + (int64_t)(4 * MIB));
