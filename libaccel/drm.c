@@ -9,7 +9,7 @@
  * as this process's; mapping and dma-buf would hold it alone.
  *
  * A region may outlive its device's close, since ranks that are threads share it: the node is
- * counted. A forked child has the parent's node, so closing a handle there would close the parent's.
+ * counted. A forked child has the parent's node, so each process closes those handles that it has made.
  */
 #define _GNU_SOURCE
 #include "device.h"
@@ -34,13 +34,13 @@
 struct accel_drm {
 	_Atomic uint32_t refs;
 	int fd;
-	pid_t pid; /* who opened it */
 };
 
 struct drm_region {
 	struct accel_region region; /* first */
 	struct accel_drm *drm;
 	uint32_t handle;
+	pid_t pid; /* who made it */
 };
 
 /* 0 or -errno. The module has done nothing yet when it says EINTR. */
@@ -222,7 +222,6 @@ static int drm_open(struct accel_device *dev, const char *name)
 		return rc;
 	}
 	atomic_init(&drm->refs, 1);
-	drm->pid = getpid();
 	dev->drm = drm;
 	return 0;
 }
@@ -296,7 +295,7 @@ static void drm_region_release(struct accel_region *region)
 	struct drm_region *r = (struct drm_region *)region;
 	struct drm_gem_close args = {.handle = r->handle};
 
-	if (r->handle && r->drm->pid == getpid())
+	if (r->handle && r->pid == getpid())
 		node_ioctl(r->drm->fd, DRM_IOCTL_GEM_CLOSE, &args);
 	drm_put(r->drm);
 }
@@ -411,6 +410,7 @@ static int drm_region_create(struct accel_device *dev, uint64_t id, uint64_t byt
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "%s: no memory for bookkeeping",
 				  opts->what);
 	r->drm = dev->drm;
+	r->pid = getpid();
 	r->region.release = drm_region_release;
 	atomic_fetch_add_explicit(&dev->drm->refs, 1, memory_order_relaxed);
 	rc = object_create(dev, rounded, opts, r);

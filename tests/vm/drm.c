@@ -314,6 +314,25 @@ TEST(accel_buffer, import_checks_the_range)
 	accel_device_close(dev);
 }
 
+static bool makes_one(void *arg)
+{
+	struct accel_buffer *buf = NULL;
+	bool ok = CHECK_EQ(accel_buffer_create(arg, 3 * MIB, NULL, &buf), 0);
+
+	accel_buffer_destroy(buf);
+	return ok;
+}
+
+TEST(accel_buffer, of_a_child_goes_with_its_destroy)
+{
+	struct accel_device *dev = accel0_open();
+
+	REQUIRE(dev);
+	child_ok(makes_one, dev);
+	CHECK_EQ(used(dev), 0);
+	accel_device_close(dev);
+}
+
 static bool destroys(void *arg)
 {
 	struct accel_buffer **bufs = arg;
