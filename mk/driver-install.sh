@@ -32,6 +32,8 @@ run_dkms() {
 			"dkms install accel/$VERSION" >&2
 		exit 3
 	fi
+	# It would not notice that a version it has built has other sources now.
+	[ -z "$(dkms status "accel/$VERSION")" ] || dkms remove "accel/$VERSION" --all
 	dkms install "accel/$VERSION"
 }
 
