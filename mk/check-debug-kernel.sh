@@ -36,7 +36,7 @@ marked() {
 
 # The tests in the order in which they run: what only this kernel can do comes last, what was left behind at the end.
 tests() {
-	left_out=$(marked 'alone|plain|guest .*--guests'; ls tests/vm/verbs_*)
+	left_out=$(marked 'alone|plain|guest .*--(guests|nodes)'; ls tests/vm/verbs_*)
 	last=$(marked debug-kernel | grep -v axl_leaks; echo tests/vm/axl_leaks.sh)
 	# shellcheck disable=SC2046,SC2086 # lists
 	for source in $(printf '%s\n' tests/vm/*.c tests/vm/*.sh | grep -vxF "$left_out

@@ -24,6 +24,7 @@ modprobe finds the modules that were built here beside the kernel's own.
 
     -m, --memory MIB      of each guest, MiB (1024)
     -c, --cpus N          of each guest (2)
+        --nodes N         NUMA nodes of each guest, among which its memory and CPUs are shared out (1)
     -t, --timeout S       seconds until all is ended, boot included (120)
     -g, --guests N        guests with one network, 1..8 (1): the program runs in each, with VM_GUEST=1..N, VM_GUESTS=N
                           and VM_NIC, its card; guestI is 10.77.0.I; /run/vm is one folder for all of them
@@ -138,11 +139,11 @@ bad_usage() {
 	exit 2
 }
 
-memory=1024 cpus=2 limit=120 guests=1 leaves=0 append=${VM_APPEND:-} logs='' mode=job
+memory=1024 cpus=2 nodes=1 limit=120 guests=1 leaves=0 append=${VM_APPEND:-} logs='' mode=job
 variables='BUILD
 SEED
 TEST_SECONDS_MAX'
-long=help,memory:,cpus:,timeout:,guests:,leaves:,append:,env:,logs:,tests
+long=help,memory:,cpus:,nodes:,timeout:,guests:,leaves:,append:,env:,logs:,tests
 words=$(getopt -n vm -o +hm:c:t:g:a:e:l: -l $long -- "$@") || bad_usage
 eval "set -- $words"
 while [ "$1" != -- ]; do
@@ -159,6 +160,7 @@ while [ "$1" != -- ]; do
 		;;
 	-m | --memory) memory=$1 ;;
 	-c | --cpus) cpus=$1 ;;
+	--nodes) nodes=$1 ;;
 	-t | --timeout) limit=$1 ;;
 	-g | --guests) guests=$1 ;;
 	--leaves) leaves=$1 ;;
@@ -170,9 +172,10 @@ $1" ;;
 	shift
 done
 shift
-case "$memory,$cpus,$limit,$guests,$leaves" in
-*[!0-9,]* | ,* | *,,* | *,) bad_usage 'memory, cpus, timeout, guests and leaves are numbers' ;;
+case "$memory,$cpus,$nodes,$limit,$guests,$leaves" in
+*[!0-9,]* | ,* | *,,* | *,) bad_usage 'memory, cpus, nodes, timeout, guests and leaves are numbers' ;;
 esac
+[ "$nodes" -ge 1 ] && [ "$nodes" -le "$cpus" ] || bad_usage 'each NUMA node has a CPU at least'
 [ "$guests" -ge 1 ] && [ "$guests" -le 8 ] || bad_usage 'there can be 1 to 8 guests'
 [ "$leaves" != 1 ] && [ "$leaves" -le "$guests" ] || bad_usage 'who leaves is a guest, and not guest 1'
 [ $# -gt 0 ] || bad_usage

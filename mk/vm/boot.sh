@@ -2,8 +2,8 @@
 # Copyright (c) 2026 The accel authors
 #
 # How a guest starts, for mk/vm.sh, which sources this: the folder with its initrd and modules, whether KVM is of use,
-# and QEMU itself. Takes tree, build, run, release, vmlinuz, modules, memory, cpus, guests, limit and append; sets boot
-# and accelerator.
+# and QEMU itself. Takes tree, build, run, release, vmlinuz, modules, memory, cpus, nodes, guests, limit and append;
+# sets boot and accelerator.
 
 # The modules that were built here for this kernel.
 built_modules() {
@@ -77,6 +77,17 @@ prepare_boot() {
 	mv -T "$new" "$boot" 2>/dev/null || rm -rf "$new"
 }
 
+# Options for NUMA nodes. Each CPU is a socket then: Linux complains of one that is in two nodes.
+numa() {
+	[ "$nodes" -gt 1 ] || return 0
+	echo "-smp sockets=$cpus"
+	for n in $(seq 0 $((nodes - 1))); do
+		mib=$(((n + 1) * memory / nodes - n * memory / nodes))
+		echo "-object memory-backend-ram,id=node$n,size=${mib}M"
+		echo "-numa node,memdev=node$n,cpus=$((n * cpus / nodes))-$(((n + 1) * cpus / nodes - 1))"
+	done
+}
+
 # $1 accelerator, $2 seconds at most, $3 file for the console, $4 words for the kernel, rest: options of QEMU.
 run_qemu() {
 	cpu=max how=tcg,thread=multi
@@ -84,9 +95,10 @@ run_qemu() {
 	seconds=$2 console=$3 words=$4
 	shift 4
 	words="console=ttyS0 ignore_loglevel panic=-1 oops=panic net.ifnames=0 mitigations=off $words"
+	# shellcheck disable=SC2046 # words
 	exec timeout -k 5 "$seconds" qemu-system-x86_64 -M q35 -accel $how -cpu $cpu -m "$memory" -smp "$cpus" \
-		-nodefaults -no-reboot -display none -serial "file:$console" -kernel "$vmlinuz" -initrd "$boot/initrd" \
-		-append "$words" "$@" </dev/null
+		$(numa) -nodefaults -no-reboot -display none -serial "file:$console" -kernel "$vmlinuz" \
+		-initrd "$boot/initrd" -append "$words" "$@" </dev/null
 }
 
 # Sets accelerator. KVM is of use only if it boots this kernel, which is asked once per boot of the host.

@@ -26,6 +26,8 @@ mk/vm.sh --no-such-option >"$folder/out" 2>&1
 tap_ok 'an unknown option is wrong usage' "$(equal $? 2; has "$folder/out" '^usage: ')"
 mk/vm.sh --memory 1G true >"$folder/out" 2>&1
 tap_ok 'a size that is no number is wrong usage' "$(equal $? 2)"
+mk/vm.sh --cpus 2 --nodes 3 true >"$folder/out" 2>&1
+tap_ok 'more NUMA nodes than CPUs are wrong usage' "$(equal $? 2; has "$folder/out" '^vm: each NUMA node')"
 VM_KERNEL=$folder/none VM_MODULES=$folder mk/vm.sh true >"$folder/out" 2>&1
 tap_ok 'a kernel that is not there is named' "$(equal $? 3; has "$folder/out" 'vm: .*lib/modules')"
 
