@@ -13,6 +13,7 @@
 #include "order.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -174,35 +175,37 @@ static int verbs_open(struct accel_ep *ep, struct accel_transport **transport)
 
 /* ---- reg, dereg ------------------------------------------------------------------------------ */
 
-static int reg(struct accel_verbs_transport *t, struct accel_verbs_peer *p,
-	       struct accel_region *region)
+/* The window: each peer is told once where it may write. */
+static int show(struct accel_verbs_transport *t, struct accel_verbs_peer *p)
 {
+	int rc = 0;
+
+	pthread_mutex_lock(&t->lock);
+	if (p->state == ACCEL_VERBS_APART)
+		rc = accel_verbs_show(t, p);
+	accel_verbs_unlock(t);
+	return rc;
+}
+
+/* Without the lock: to register takes long, and other lanes go on. */
+static int verbs_reg(struct accel_transport *transport, int peer, struct accel_region *region)
+{
+	struct accel_verbs_transport *t = accel_verbs_transport(transport);
 	struct accel_ep *ep = t->base.ep;
 	struct accel_verbs_mr *mr;
 	int rc;
 
-	if (region == ep->window && p->state == ACCEL_VERBS_APART)
-		return accel_verbs_show(t, p);
-	if (region->id == t->registered)
+	if (region == ep->window)
+		return show(t, accel_verbs_peer(t, peer));
+	if (region->id == atomic_load_explicit(&t->registered, memory_order_relaxed))
 		return 0;
 	rc = accel_verbs_use(t->verbs, &ep->obj, region, 0, region->bytes, false, &mr);
 	if (rc)
 		return rc;
 	/* Kept, until the region goes: what is sent from it finds it. */
 	accel_verbs_unuse(t->verbs, mr);
-	t->registered = region->id;
+	atomic_store_explicit(&t->registered, region->id, memory_order_relaxed);
 	return 0;
-}
-
-static int verbs_reg(struct accel_transport *transport, int peer, struct accel_region *region)
-{
-	struct accel_verbs_transport *t = accel_verbs_transport(transport);
-	int rc;
-
-	pthread_mutex_lock(&t->lock);
-	rc = reg(t, accel_verbs_peer(t, peer), region);
-	accel_verbs_unlock(t);
-	return rc;
 }
 
 static void verbs_dereg(struct accel_transport *transport, struct accel_region *region)

@@ -65,6 +65,7 @@ struct accel_verbs_qp {
 	uint8_t rail;
 	bool stopped; /* put into the error state by this rank: what is flushed is no news */
 	uint32_t inline_bytes;
+	uint32_t depth; /* sends that it has posted at most */
 	uint32_t psn;
 	/* Work requests, counted modulo 2^32. */
 	uint32_t posted, completed;
@@ -154,14 +155,16 @@ struct accel_verbs_transport {
 	struct accel_transport base;
 	struct accel_verbs *verbs;
 	uint32_t lanes, remotes;
-	uint32_t depth;		       /* sends that a queue pair has posted at most */
-	uint32_t qps;		       /* a peer and rail */
-	uint64_t write_bytes_max;      /* of a work request */
+	uint32_t depth;		  /* of a queue pair's sends, if the device makes one so deep */
+	uint32_t qps;		  /* a peer and rail */
+	uint64_t write_bytes_max; /* of a work request */
 	struct accel_verbs_mr *window; /* all of it, to be read */
 	struct accel_verbs_mr *inboxes, *landed;
 
+	/* The last region that reg() was given: no order is needed, it spares a look at the cache. */
+	_Atomic uint64_t registered;
+
 	pthread_mutex_t lock; /* guards what follows */
-	uint64_t registered;  /* the last region that reg() was given */
 	struct {
 		struct ibv_comp_channel *channel;
 		struct ibv_cq *cq;

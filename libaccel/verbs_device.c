@@ -386,6 +386,42 @@ int accel_verbs_ports(const struct accel_verbs_api *api, const struct accel_verb
 	return 0;
 }
 
+static int device_gids(const struct accel_verbs_api *api, struct ibv_device *device, uint32_t port,
+		       struct accel_verbs_gid *gids)
+{
+	struct ibv_context *context = api->open_device(device);
+	struct ibv_port_attr attr = {0};
+	int rc = context ? api->query_port(context, (uint8_t)port, &attr) : errno, count = 0;
+
+	if (!rc)
+		count = accel_verbs_gids(api, device, context, (uint8_t)port, &attr, gids);
+	if (context)
+		api->close_device(context);
+	if (rc)
+		return accel_fail(NULL, -EIO, NULL, "%s port %u cannot be opened or asked: %s",
+				  api->get_device_name(device), port, strerror(rc > 0 ? rc : -rc));
+	return count;
+}
+
+int accel_verbs_port_gids(const struct accel_verbs_api *api, const char *device, uint32_t port,
+			  struct accel_verbs_gid *gids)
+{
+	struct ibv_device **list = api->get_device_list(NULL);
+	bool found = false;
+	int rc = 0;
+
+	for (int i = 0; list && list[i] && !found && port && port <= UINT8_MAX; i++) {
+		found = !strcmp(api->get_device_name(list[i]), device);
+		if (found)
+			rc = device_gids(api, list[i], port, gids);
+	}
+	if (list)
+		api->free_device_list(list);
+	if (found)
+		return rc;
+	return accel_fail(NULL, -ENODEV, NULL, "there is no RDMA port %.63s:%u", device, port);
+}
+
 /* ---- The choice ------------------------------------------------------------------------------ */
 
 static int fail_none(const struct accel_verbs_port *ports, int count)

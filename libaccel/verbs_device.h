@@ -60,6 +60,13 @@ int accel_verbs_ports(const struct accel_verbs_api *api, const struct accel_verb
 		      struct accel_verbs_port *ports, int *count);
 
 /*
+ * All GIDs of one port, up to ACCEL_VERBS_GIDS_MAX: their number; decided: -ENODEV there is no such port,
+ * -EIO it cannot be opened or asked.
+ */
+int accel_verbs_port_gids(const struct accel_verbs_api *api, const char *device, uint32_t port,
+			  struct accel_verbs_gid *gids);
+
+/*
  * Of those, what this rank takes, first the one it uses for small messages: with opts->devices all
  * of them, else up to opts->rails (0: 1) usable ones, beginning at this rank's turn among the best of
  * its host. taken[i]: index into ports, whose why says how each fared. Returns the number, or decided:
@@ -73,8 +80,8 @@ struct accel_verbs_rail {
 	struct accel_verbs_port port;
 	struct ibv_context *context;
 	struct ibv_pd *pd;
-	uint32_t gather_max; /* local entries a work request takes, 1..ACCEL_GATHER_MAX */
-	bool no_dmabuf;	     /* the device has refused one: mappings are registered instead */
+	uint32_t gather_max;	/* local entries a work request takes, 1..ACCEL_GATHER_MAX */
+	_Atomic bool no_dmabuf; /* the device has refused one: mappings are registered instead */
 	/* verbs_event.c: it has failed for good; and since when its port is down, 0: it is not */
 	_Atomic bool fatal;
 	_Atomic int64_t down_ns;

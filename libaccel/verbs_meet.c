@@ -137,6 +137,16 @@ static int check_link(const struct accel_verbs_transport *t, int peer, int r,
 		   *their_kind = kind(there->link_layer, there->gid_type, &there->gid);
 	char my_gid[ACCEL_GID_TEXT_BYTES], their_gid[ACCEL_GID_TEXT_BYTES];
 
+	if (!strcmp(my_kind, their_kind) && there->link_layer == IBV_LINK_LAYER_INFINIBAND &&
+	    here->gid.global.subnet_prefix != there->gid.global.subnet_prefix)
+		return accel_fail(
+			NULL, -EINVAL, &where,
+			"rank %d's %s port %u (GID %s) and rank %d's %s port %u (GID %s) are in "
+			"different InfiniBand subnets, and no path through a router is looked up: "
+			"choose ports of one subnet with verbs.devices",
+			t->base.ep->group->rank, here->device, here->port,
+			accel_verbs_gid_text(&here->gid, my_gid), peer, there->device, there->port,
+			accel_verbs_gid_text(&there->gid, their_gid));
 	if (!strcmp(my_kind, their_kind))
 		return 0;
 	return accel_fail(NULL, -EINVAL, &where,
@@ -225,9 +235,9 @@ static int connect_qp(struct accel_verbs_transport *t, struct accel_verbs_qp *qp
 		.gid = there->gid,
 	};
 
-	/* By LID alone a packet stays within its subnet, and Ethernet has none. */
+	/* Ethernet has no LIDs, and a port may share its own with others, which GIDs tell apart. */
 	end.global = there->link_layer == IBV_LINK_LAYER_ETHERNET ||
-		     here->gid.global.subnet_prefix != there->gid.global.subnet_prefix;
+		     here->attr.flags & IBV_QPF_GRH_REQUIRED;
 	return accel_verbs_qp_connect(t, qp, &end);
 }
 

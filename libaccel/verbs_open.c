@@ -162,6 +162,7 @@ int accel_verbs_open(const struct accel_verbs_opts *opts, struct accel_verbs **v
 	if (!new)
 		return accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory for RDMA devices");
 	pthread_mutex_init(&new->lock, NULL);
+	pthread_cond_init(&new->settled, NULL);
 	new->pid = getpid();
 	rc = opts_own(new, opts);
 	if (!rc)
@@ -204,6 +205,7 @@ void accel_verbs_close(struct accel_verbs *verbs)
 		}
 	}
 	leave(verbs);
+	pthread_cond_destroy(&verbs->settled);
 	pthread_mutex_destroy(&verbs->lock);
 	free(verbs->strings);
 	free(verbs);

@@ -38,33 +38,51 @@ static int fail_create(struct accel_verbs_transport *t, const struct accel_verbs
 				  : "");
 }
 
-/* With as much inline room as the device grants: what it says of itself is no promise. */
-static int make(struct accel_verbs_transport *t, struct accel_verbs_qp *qp)
+/* One of that depth with that much inline room, or NULL and errno. */
+static struct ibv_qp *try_make(struct accel_verbs_transport *t, struct accel_verbs_qp *qp,
+			       uint32_t depth, uint32_t inline_bytes)
 {
 	const struct accel_verbs_rail *rail = accel_verbs_rail(t, qp);
 	struct ibv_cq *cq = t->queue[qp->rail].cq;
+	struct ibv_qp_init_attr attr = {
+		.qp_context = qp,
+		.send_cq = cq,
+		.recv_cq = cq,
+		.cap = {.max_send_wr = depth,
+			.max_recv_wr = accel_verbs_receives(t->lanes),
+			.max_send_sge = rail->gather_max,
+			.max_recv_sge = 1,
+			.max_inline_data = inline_bytes},
+		.qp_type = IBV_QPT_RC,
+	};
+	struct ibv_qp *made = t->verbs->api->create_qp(rail->pd, &attr);
 
-	for (uint32_t inline_bytes = t->verbs->opts.inline_bytes;; inline_bytes /= 2) {
-		struct ibv_qp_init_attr attr = {
-			.qp_context = qp,
-			.send_cq = cq,
-			.recv_cq = cq,
-			.cap = {.max_send_wr = t->depth,
-				.max_recv_wr = accel_verbs_receives(t->lanes),
-				.max_send_sge = rail->gather_max,
-				.max_recv_sge = 1,
-				.max_inline_data = inline_bytes},
-			.qp_type = IBV_QPT_RC,
-		};
+	if (made)
+		qp->inline_bytes = attr.cap.max_inline_data;
+	return made;
+}
 
-		qp->qp = t->verbs->api->create_qp(rail->pd, &attr);
-		if (qp->qp) {
-			qp->inline_bytes = attr.cap.max_inline_data;
-			return 0;
+/*
+ * With as much inline room, and as deep, as the device grants: what it says of itself is no promise, and
+ * that of depth is of requests with short gather lists.
+ */
+static int make(struct accel_verbs_transport *t, struct accel_verbs_qp *qp)
+{
+	int error = 0;
+
+	for (uint32_t depth = t->depth; !qp->qp; depth /= 2) {
+		if (depth < ACCEL_VERBS_DEPTH_MIN)
+			return fail_create(t, qp, "create", error);
+		for (uint32_t inline_bytes = t->verbs->opts.inline_bytes;; inline_bytes /= 2) {
+			qp->qp = try_make(t, qp, depth, inline_bytes);
+			if (qp->qp || !inline_bytes)
+				break;
 		}
-		if (!inline_bytes)
-			return fail_create(t, qp, "create", errno);
+		if (!qp->qp && !error)
+			error = errno; /* of the depth that was asked for */
+		qp->depth = depth;
 	}
+	return 0;
 }
 
 static int to_init(struct accel_verbs_transport *t, struct accel_verbs_qp *qp)

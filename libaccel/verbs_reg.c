@@ -7,8 +7,8 @@
  *
  * A dma-buf is asked for first: it pins nothing that RLIMIT_MEMLOCK counts, and is the only way to
  * memory that has no pages. The kernel does not ask whether its descriptor may be written through.
- * The lock is held while the kernel works, so that two lanes do not register one tensor twice; errors
- * are told after it is given back, as the log may be the application's.
+ * To pin a large tensor, and to let go of it, takes the kernel seconds, in which another lane must be able
+ * to send: the lock is not held then. Who wants the same range meanwhile waits for it.
  */
 #include "verbs_reg.h"
 
@@ -93,7 +93,6 @@ static bool mr_reg(struct accel_verbs *verbs, const struct accel_region *region,
 			return false;
 		}
 	}
-	verbs->registrations++;
 	return true;
 }
 
@@ -166,7 +165,7 @@ static bool is_match(const struct accel_verbs_mr *mr, uint64_t id, const uint8_t
 	       bytes <= mr->bytes - (uint64_t)(addr - mr->addr);
 }
 
-/* Locked. What was used last is found first. */
+/* Locked. What was used last is found first; it may not be made yet. */
 static struct accel_verbs_mr *find(struct accel_verbs *verbs, uint64_t id, const uint8_t *addr,
 				   uint64_t bytes, bool remote_write)
 {
@@ -182,27 +181,32 @@ static struct accel_verbs_mr *find(struct accel_verbs *verbs, uint64_t id, const
 	return NULL;
 }
 
-/* Locked. NULL: a rail refused, or (refusal->rail NULL) there is no memory for bookkeeping. */
-static struct accel_verbs_mr *make(struct accel_verbs *verbs, const struct accel_region *region,
-				   uint8_t *addr, uint64_t bytes, bool remote_write,
-				   struct refusal *refusal)
+/* Locked. One that a caller has a use of, not made yet. NULL: no memory. */
+static struct accel_verbs_mr *add(struct accel_verbs *verbs, uint64_t id, uint8_t *addr,
+				  uint64_t bytes, bool remote_write)
 {
 	struct accel_verbs_mr *mr = calloc(1, sizeof(*mr));
 
-	*refusal = (struct refusal){0};
 	if (!mr)
 		return NULL;
-	mr->id = region->id;
+	mr->id = id;
 	mr->addr = addr;
 	mr->bytes = bytes;
 	mr->remote_write = remote_write;
-	if (!mr_reg(verbs, region, mr, refusal)) {
-		mr_free(verbs, mr);
-		return NULL;
-	}
+	mr->users = 1;
 	mr->next = verbs->mrs;
 	verbs->mrs = mr;
 	return mr;
+}
+
+/* Locked. */
+static void unlist(struct accel_verbs *verbs, const struct accel_verbs_mr *mr)
+{
+	struct accel_verbs_mr **at = &verbs->mrs;
+
+	while (*at != mr)
+		at = &(*at)->next;
+	*at = mr->next;
 }
 
 int accel_verbs_use(struct accel_verbs *verbs, struct accel_object *obj,
@@ -212,29 +216,45 @@ int accel_verbs_use(struct accel_verbs *verbs, struct accel_object *obj,
 	uint8_t *addr = region->addr + offset;
 	struct accel_verbs_mr *found;
 	struct refusal refusal;
+	bool made = true;
 
 	assert(bytes);
 	assert(offset <= region->bytes);
 	assert(bytes <= region->bytes - offset);
 	pthread_mutex_lock(&verbs->lock);
-	found = find(verbs, region->id, addr, bytes, remote_write);
-	if (!found)
-		found = make(verbs, region, addr, bytes, remote_write, &refusal);
-	if (found)
+	while ((found = find(verbs, region->id, addr, bytes, remote_write)) && !found->made)
+		pthread_cond_wait(&verbs->settled, &verbs->lock);
+	if (found) {
 		found->users++;
+	} else {
+		found = add(verbs, region->id, addr, bytes, remote_write);
+		made = false;
+	}
 	pthread_mutex_unlock(&verbs->lock);
-	if (!found && !refusal.rail)
-		return accel_fail(obj, -ENOMEM, NULL, "no memory to keep a registration");
 	if (!found)
+		return accel_fail(obj, -ENOMEM, NULL, "no memory to keep a registration");
+	if (!made) {
+		made = mr_reg(verbs, region, found, &refusal);
+		pthread_mutex_lock(&verbs->lock);
+		found->made = made;
+		verbs->registrations += made;
+		if (!made)
+			unlist(verbs, found);
+		pthread_cond_broadcast(&verbs->settled);
+		pthread_mutex_unlock(&verbs->lock);
+	}
+	if (!made) {
+		mr_free(verbs, found);
 		return fail_reg(obj, &refusal, bytes);
+	}
 	*mr = found;
 	return 0;
 }
 
-/* Locked. Those that are gone and that nobody uses. */
-static void sweep(struct accel_verbs *verbs)
+/* Locked. Takes out those that are gone and that nobody uses: a list, for free_all(). */
+static struct accel_verbs_mr *sweep(struct accel_verbs *verbs)
 {
-	struct accel_verbs_mr **at = &verbs->mrs, *mr;
+	struct accel_verbs_mr **at = &verbs->mrs, *mr, *swept = NULL;
 
 	while ((mr = *at)) {
 		if (!mr->gone || mr->users) {
@@ -242,26 +262,44 @@ static void sweep(struct accel_verbs *verbs)
 			continue;
 		}
 		*at = mr->next;
+		mr->next = swept;
+		swept = mr;
+	}
+	return swept;
+}
+
+static void free_all(struct accel_verbs *verbs, struct accel_verbs_mr *swept)
+{
+	struct accel_verbs_mr *mr;
+
+	while ((mr = swept)) {
+		swept = mr->next;
 		mr_free(verbs, mr);
 	}
 }
 
 void accel_verbs_unuse(struct accel_verbs *verbs, struct accel_verbs_mr *mr)
 {
+	struct accel_verbs_mr *swept = NULL;
+
 	if (!mr)
 		return;
 	pthread_mutex_lock(&verbs->lock);
 	assert(mr->users);
 	if (!--mr->users && mr->gone)
-		sweep(verbs);
+		swept = sweep(verbs);
 	pthread_mutex_unlock(&verbs->lock);
+	free_all(verbs, swept);
 }
 
 void accel_verbs_forget(struct accel_verbs *verbs, uint64_t region_id)
 {
+	struct accel_verbs_mr *swept;
+
 	pthread_mutex_lock(&verbs->lock);
 	for (struct accel_verbs_mr *mr = verbs->mrs; mr; mr = mr->next)
 		mr->gone |= !region_id || mr->id == region_id;
-	sweep(verbs);
+	swept = sweep(verbs);
 	pthread_mutex_unlock(&verbs->lock);
+	free_all(verbs, swept);
 }

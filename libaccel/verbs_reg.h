@@ -21,6 +21,7 @@ struct accel_verbs_mr {
 	struct ibv_mr *mr[ACCEL_RAILS_MAX];
 	uint32_t users; /* posted messages, and whoever holds it */
 	bool gone;	/* its region went */
+	bool made;	/* by all rails: until then it stands here so that nobody else makes it */
 	bool remote_write;
 	struct accel_verbs_mr *next;
 };
@@ -32,7 +33,8 @@ struct accel_verbs {
 	pid_t pid; /* of its maker: a forked child must leave the devices alone */
 	int rail_count;
 	struct accel_verbs_rail rail[ACCEL_RAILS_MAX];
-	pthread_mutex_t lock; /* guards what follows; innermost */
+	pthread_mutex_t lock;	/* guards what follows; innermost */
+	pthread_cond_t settled; /* one was made, or could not be */
 	struct accel_verbs_mr *mrs;
 	uint64_t registrations; /* made so far, for tests and stats */
 };

@@ -168,9 +168,9 @@ static void fill_line(const struct accel_verbs_transport *t, const struct accel_
 
 /* ---- Posting --------------------------------------------------------------------------------- */
 
-static uint32_t room(const struct accel_verbs_transport *t, const struct accel_verbs_qp *qp)
+static uint32_t room(const struct accel_verbs_qp *qp)
 {
-	uint32_t left = t->depth - (qp->posted - qp->completed);
+	uint32_t left = qp->depth - (qp->posted - qp->completed);
 
 	return left < ACCEL_VERBS_BATCH ? left : ACCEL_VERBS_BATCH;
 }
@@ -185,7 +185,7 @@ static void number(struct accel_verbs_transport *t, struct accel_verbs_qp *qp, u
 	wr->wr_id = accel_verbs_wr_id(qp, posted);
 	if (n)
 		t->wr[n - 1].next = wr;
-	if (!last && posted - qp->signalled < t->depth / 4)
+	if (!last && posted - qp->signalled < qp->depth / 4)
 		return;
 	wr->send_flags |= IBV_SEND_SIGNALED;
 	qp->signalled = posted;
@@ -216,7 +216,7 @@ static void pump_stripe(struct accel_verbs_transport *t, struct accel_verbs_peer
 	struct accel_verbs_qp *qp = &p->qp[s->qp];
 	uint32_t most, n;
 
-	while (!s->lined && !p->stopped && (most = room(t, qp))) {
+	while (!s->lined && !p->stopped && (most = room(qp))) {
 		for (n = 0; n < most && !s->lined; n++) {
 			struct request q;
 

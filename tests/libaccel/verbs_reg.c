@@ -14,19 +14,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #define PAGE UINT64_C(4096)
 #define RAILS 2
 
-/* What the library was told last, and holds. */
+/* What the library was told last, and holds. Its calls come from several threads at a time. */
+static pthread_mutex_t nic_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
 	_Atomic int live, made;
+	sem_t *entered,
+		*leave; /* the next call says that it has come, and waits; NULL: none does */
 	int dmabuf_error, mapping_error; /* answers; 0: registered */
 	int fail_at;			 /* the n-th call alone fails, from 1; 0: each */
 	int calls, dmabuf_calls;
@@ -35,12 +40,21 @@ static struct {
 	int fd, access;
 } nic;
 
+/* With nic_lock, which it gives back. */
 static struct ibv_mr *mr_new(struct ibv_pd *pd, int error)
 {
+	sem_t *entered = nic.entered, *leave = nic.leave;
+	bool fails = error && (!nic.fail_at || nic.calls + 1 == nic.fail_at);
 	struct ibv_mr *mr;
 
 	nic.calls++;
-	if (error && (!nic.fail_at || nic.calls == nic.fail_at)) {
+	nic.entered = nic.leave = NULL;
+	pthread_mutex_unlock(&nic_lock);
+	if (entered) {
+		sem_post(entered);
+		sem_wait(leave);
+	}
+	if (fails) {
 		errno = error;
 		return NULL;
 	}
@@ -54,6 +68,7 @@ static struct ibv_mr *mr_new(struct ibv_pd *pd, int error)
 
 static struct ibv_mr *reg_mr(struct ibv_pd *pd, void *addr, size_t bytes, int access)
 {
+	pthread_mutex_lock(&nic_lock);
 	nic.addr = addr;
 	nic.bytes = bytes;
 	nic.access = access;
@@ -63,6 +78,7 @@ static struct ibv_mr *reg_mr(struct ibv_pd *pd, void *addr, size_t bytes, int ac
 static struct ibv_mr *reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t bytes, uint64_t iova,
 				    int fd, int access)
 {
+	pthread_mutex_lock(&nic_lock);
 	nic.dmabuf_calls++;
 	nic.offset = offset;
 	nic.bytes = bytes;
@@ -87,8 +103,10 @@ static const struct accel_verbs_api old_api = {.reg_mr = reg_mr, .dereg_mr = der
 static struct accel_verbs verbs_of(const struct accel_verbs_api *of)
 {
 	static struct ibv_pd pds[RAILS];
-	struct accel_verbs verbs = {
-		.api = of, .rail_count = RAILS, .lock = PTHREAD_MUTEX_INITIALIZER};
+	struct accel_verbs verbs = {.api = of,
+				    .rail_count = RAILS,
+				    .lock = PTHREAD_MUTEX_INITIALIZER,
+				    .settled = PTHREAD_COND_INITIALIZER};
 
 	memset(&nic, 0, sizeof(nic));
 	for (int i = 0; i < RAILS; i++) {
@@ -469,4 +487,96 @@ TEST(verbs_reg, threads_share_registrations)
 	}
 	CHECK_EQ(nic.live, 0);
 	CHECK(!shared.mrs);
+}
+
+/* A thread that uses all of a tensor; its answer is rc. */
+struct user {
+	struct accel_region *region;
+	struct accel_verbs_mr *mr;
+	int rc;
+	pthread_t thread;
+};
+
+static void *use_all(void *arg)
+{
+	struct user *user = arg;
+
+	user->rc = use(&shared, user->region, 0, user->region->bytes, false, &user->mr);
+	return NULL;
+}
+
+/* Has the thread ended, within a second? */
+static bool has_ended(const struct user *user)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec++;
+	return !pthread_timedjoin_np(user->thread, NULL, &end);
+}
+
+/* The first call of the library takes as long as the test says. */
+static void slow_start(struct user *user, sem_t gate[2])
+{
+	shared = verbs_of(&api);
+	sem_init(&gate[0], 0, 0);
+	sem_init(&gate[1], 0, 0);
+	nic.entered = &gate[0];
+	nic.leave = &gate[1];
+	user->region = region_of(1, memory, sizeof(memory));
+	CHECK_EQ(pthread_create(&user->thread, NULL, use_all, user), 0);
+	sem_wait(&gate[0]);
+}
+
+TEST(verbs_reg, one_that_takes_long_keeps_nobody_else_waiting)
+{
+	struct user slow = {0}, same = {0};
+	struct accel_region *other = region_of(2, memory, PAGE);
+	struct accel_verbs_mr *mr;
+	sem_t gate[2];
+
+	slow_start(&slow, gate);
+	/* Were the lock held, this would hang, and the test's time limit end it. */
+	CHECK_EQ(use(&shared, other, 0, PAGE, false, &mr), 0);
+	accel_verbs_unuse(&shared, mr);
+	accel_verbs_forget(&shared, 2);
+	CHECK_EQ(nic.live, 0);
+	/* The same range is not registered twice: who wants it waits. */
+	same.region = slow.region;
+	REQUIRE_EQ(pthread_create(&same.thread, NULL, use_all, &same), 0);
+	CHECK(!has_ended(&same));
+	sem_post(&gate[1]);
+	CHECK(has_ended(&slow) && has_ended(&same));
+	CHECK(slow.rc == 0 && same.rc == 0 && slow.mr == same.mr);
+	CHECK_EQ(slow.mr->users, 2);
+	CHECK_EQ(nic.live, RAILS);
+	accel_verbs_unuse(&shared, slow.mr);
+	accel_verbs_unuse(&shared, same.mr);
+	accel_verbs_forget(&shared, 1);
+	CHECK_EQ(nic.live, 0);
+	accel_region_put(slow.region);
+	accel_region_put(other);
+}
+
+TEST(verbs_reg, one_that_fails_is_tried_again_by_who_waited)
+{
+	struct user slow = {0}, same = {0};
+	sem_t gate[2];
+
+	slow_start(&slow, gate);
+	nic.mapping_error = EIO;
+	nic.fail_at = 2; /* its second rail */
+	same.region = slow.region;
+	REQUIRE_EQ(pthread_create(&same.thread, NULL, use_all, &same), 0);
+	CHECK(!has_ended(&same));
+	sem_post(&gate[1]);
+	CHECK(has_ended(&slow) && has_ended(&same));
+	CHECK_EQ(slow.rc, -EIO);
+	CHECK_EQ(same.rc, 0);
+	CHECK_EQ(nic.live, RAILS);
+	accel_verbs_unuse(&shared, same.mr);
+	accel_verbs_forget(&shared, 1);
+	CHECK_EQ(nic.live, 0);
+	CHECK(!shared.mrs);
+	accel_region_put(slow.region);
 }

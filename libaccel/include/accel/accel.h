@@ -145,7 +145,8 @@ int accel_buffer_import_fd(struct accel_device *dev, int fd, uint64_t offset, ui
 /**
  * accel_buffer_import_ptr - name a range of the caller's memory
  * No other process can map a bare pointer: where a rank of this host is among the peers, rows in it are
- * staged (copied once and counted in bytes_staged). NICs read them where they lie.
+ * staged (copied once and counted in bytes_staged). NICs read them where they lie, in the pages that were
+ * there when they first did: destroy the buffer before the range is unmapped or mapped anew.
  * Return: 0; -EINVAL NULL or size 0; -EOVERFLOW; -ENOMEM.
  */
 int accel_buffer_import_ptr(struct accel_device *dev, void *ptr, uint64_t size_bytes,
