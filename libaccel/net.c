@@ -69,39 +69,61 @@ static void port_show(const struct accel_verbs_port *port, uint32_t rail,
 /* An array of the caller's structs, whose size may be older or newer than ours. */
 struct shown {
 	struct accel_object *obj;
+	const char *name; /* of the struct */
 	uint8_t *at;
 	size_t stride;
 	uint32_t room, count;
 };
 
-static int shown_init(struct shown *shown, struct accel_object *obj, struct accel_net_port *ports,
-		      uint32_t room, const uint32_t *count)
+/* array: of structs that begin with their size */
+static int shown_init(struct shown *shown, const char *name, void *array, uint32_t room,
+		      const uint32_t *count)
 {
-	*shown = (struct shown){.obj = obj, .at = (uint8_t *)ports, .room = room};
-	if (!count || (room && !ports))
-		return accel_fail(obj, -EINVAL, NULL, "no place for the ports was passed");
+	shown->name = name;
+	shown->at = array;
+	shown->room = room;
+	if (!count || (room && !array))
+		return accel_fail(shown->obj, -EINVAL, NULL, "no place for each %s was passed",
+				  name);
 	if (room)
-		shown->stride = ports->size;
-	if (room && shown->stride < sizeof(ports->size))
-		return accel_fail(
-			obj, -EINVAL, NULL,
-			"struct accel_net_port: size is %zu; set it in the first of the array",
-			shown->stride);
+		memcpy(&shown->stride, array, sizeof(shown->stride));
+	if (room && shown->stride < sizeof(shown->stride))
+		return accel_fail(shown->obj, -EINVAL, NULL,
+				  "%s: size is %zu; set it in the first of the array", name,
+				  shown->stride);
 	return 0;
 }
 
-static void shown_add(struct shown *shown, const struct accel_verbs_port *port, uint32_t rail)
+static void shown_add(struct shown *shown, const void *show, size_t bytes)
 {
-	struct accel_net_port show;
-
 	if (shown->count < shown->room) {
 		memcpy(shown->at, &shown->stride, sizeof(shown->stride));
-		port_show(port, rail, &show);
-		accel_struct_copy_out(shown->obj, "struct accel_net_port", &show, sizeof(show),
-				      shown->at);
+		accel_struct_copy_out(shown->obj, shown->name, show, bytes, shown->at);
 		shown->at += shown->stride;
 	}
 	shown->count++;
+}
+
+static void port_add(struct shown *shown, const struct accel_verbs_port *port, uint32_t rail)
+{
+	struct accel_net_port show;
+
+	port_show(port, rail, &show);
+	shown_add(shown, &show, sizeof(show));
+}
+
+/* The caller's options and the environment's; strings: free it when done with them. */
+static int opts_get(const struct accel_group_opts *opts, struct accel_verbs_opts *verbs,
+		    char **strings)
+{
+	struct accel_group_opts known;
+	int rc = accel_struct_copy_in(NULL, "struct accel_group_opts", opts, &known, sizeof(known));
+
+	if (!rc)
+		rc = accel_opts_from_env_group(&known, strings);
+	if (!rc)
+		accel_verbs_opts_init(verbs, &known);
+	return rc;
 }
 
 /* Those there are into ports, with which would be taken in rail, from 1. */
@@ -129,25 +151,20 @@ int accel_net_ports_get(const struct accel_group_opts *opts, struct accel_net_po
 	struct accel_verbs_port *found = NULL;
 	uint32_t rail[ACCEL_VERBS_PORTS_MAX] = {0};
 	struct accel_verbs_opts verbs;
-	struct accel_group_opts known;
-	struct shown shown;
+	struct shown shown = {0};
 	char *strings = NULL;
 	int all = 0, rc;
 
-	rc = shown_init(&shown, NULL, ports, room, count);
+	rc = shown_init(&shown, "struct accel_net_port", ports, room, count);
 	if (!rc)
-		rc = accel_struct_copy_in(NULL, "struct accel_group_opts", opts, &known,
-					  sizeof(known));
-	if (!rc)
-		rc = accel_opts_from_env_group(&known, &strings);
+		rc = opts_get(opts, &verbs, &strings);
 	if (rc)
 		return rc;
-	accel_verbs_opts_init(&verbs, &known);
 	found = calloc(ACCEL_VERBS_PORTS_MAX, sizeof(*found));
 	rc = found ? look(&verbs, found, rail, &all)
 		   : accel_fail(NULL, -ENOMEM, ACCEL_AT_CREATE, "no memory to look for ports");
 	for (int i = 0; i < all && !rc; i++)
-		shown_add(&shown, &found[i], rail[i]);
+		port_add(&shown, &found[i], rail[i]);
 	free(found);
 	free(strings);
 	if (!rc)
@@ -155,20 +172,63 @@ int accel_net_ports_get(const struct accel_group_opts *opts, struct accel_net_po
 	return rc;
 }
 
+static void gid_add(struct shown *shown, const struct accel_verbs_gid *gid)
+{
+	struct accel_net_gid show = {.size = sizeof(show), .index = gid->index, .here = gid->here};
+	char text[ACCEL_GID_TEXT_BYTES];
+
+	TEXT(show.gid, "%s", accel_verbs_gid_text(&gid->gid, text));
+	TEXT(show.type, "%s", accel_verbs_gid_type_text(gid->type));
+	TEXT(show.netdev, "%s", gid->netdev);
+	shown_add(shown, &show, sizeof(show));
+}
+
+int accel_net_gids_get(const struct accel_group_opts *opts, const char *device, uint32_t port,
+		       struct accel_net_gid *gids, uint32_t room, uint32_t *count)
+{
+	const struct accel_verbs_api *api;
+	struct accel_verbs_opts verbs;
+	struct accel_verbs_gid *found;
+	struct shown shown = {0};
+	char *strings = NULL;
+	int rc = shown_init(&shown, "struct accel_net_gid", gids, room, count);
+
+	if (!rc && !device)
+		rc = accel_fail(NULL, -EINVAL, NULL, "no device was named");
+	if (!rc)
+		rc = opts_get(opts, &verbs, &strings);
+	if (rc)
+		return rc;
+	found = malloc(ACCEL_VERBS_GIDS_MAX * sizeof(*found));
+	rc = found ? accel_verbs_api_get(verbs.library, &api)
+		   : accel_fail(NULL, -ENOMEM, NULL, "no memory to look for GIDs");
+	if (!rc)
+		rc = accel_verbs_port_gids(api, device, port, found);
+	for (int i = 0; i < rc; i++)
+		gid_add(&shown, &found[i]);
+	free(found);
+	free(strings);
+	if (rc < 0)
+		return rc;
+	*count = shown.count;
+	return 0;
+}
+
 int accel_net_rails_get(struct accel_group *group, struct accel_net_port *rails, uint32_t room,
 			uint32_t *count)
 {
-	struct shown shown;
+	struct shown shown = {0};
 	int rc;
 
 	if (!group)
 		return -EINVAL;
-	rc = shown_init(&shown, &group->obj, rails, room, count);
+	shown.obj = &group->obj;
+	rc = shown_init(&shown, "struct accel_net_port", rails, room, count);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&group->dev->lock);
 	for (int i = 0; group->verbs && i < group->verbs->rail_count; i++)
-		shown_add(&shown, &group->verbs->rail[i].port, (uint32_t)i + 1);
+		port_add(&shown, &group->verbs->rail[i].port, (uint32_t)i + 1);
 	pthread_mutex_unlock(&group->dev->lock);
 	*count = shown.count;
 	return 0;

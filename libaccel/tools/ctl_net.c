@@ -9,6 +9,18 @@
 #include <stdlib.h>
 
 #define PORTS_MAX 64
+#define GIDS_MAX 256 /* of a port, shown */
+
+/* 0: they cannot be had; why is said of the port. */
+static uint32_t gids_get(const struct accel_net_port *port, struct accel_net_gid gids[GIDS_MAX])
+{
+	uint32_t count;
+
+	gids->size = sizeof(*gids);
+	if (accel_net_gids_get(NULL, port->device, port->port, gids, GIDS_MAX, &count))
+		return 0;
+	return count < GIDS_MAX ? count : GIDS_MAX;
+}
 
 json_t *ctl_port_json(const struct accel_net_port *port)
 {
@@ -56,12 +68,40 @@ static void port_print(const struct accel_net_port *port)
 		printf("    %s: %s\n", port->usable ? "not taken" : "not usable", port->why);
 }
 
-static void list_json(const struct accel_net_port *ports, uint32_t count)
+/* All that verbs.gid could name; the one that is used stands with the port. */
+static void gids_print(const struct accel_net_port *port)
 {
+	static struct accel_net_gid gids[GIDS_MAX];
+	uint32_t count = gids_get(port, gids);
+
+	for (uint32_t i = 0; i < count && count > 1; i++)
+		printf("    GID %-3d %-10s %-25s %s%s\n", gids[i].index, gids[i].type, gids[i].gid,
+		       gids[i].netdev, gids[i].index == port->gid_index ? " (used)" : "");
+}
+
+static json_t *gids_json(const struct accel_net_port *port)
+{
+	static struct accel_net_gid gids[GIDS_MAX];
+	uint32_t count = gids_get(port, gids);
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; i < count; i++)
-		json_array_append_new(list, ctl_port_json(&ports[i]));
+		json_array_append_new(list, json_pack("{s:i, s:s, s:s, s:s, s:b}", "index",
+						      (int)gids[i].index, "type", gids[i].type,
+						      "address", gids[i].gid, "netdev",
+						      gids[i].netdev, "here", (int)gids[i].here));
+	return list;
+}
+
+static void list_json(const struct accel_net_port *ports, uint32_t count)
+{
+	json_t *list = json_array(), *port;
+
+	for (uint32_t i = 0; i < count; i++) {
+		port = ctl_port_json(&ports[i]);
+		json_object_set_new(port, "gids", gids_json(&ports[i]));
+		json_array_append_new(list, port);
+	}
 	ctl_json_print(json_pack("{s:s, s:s, s:o}", "schema", "accelctl-net/1", "version",
 				 accel_version(), "ports", list),
 		       false);
@@ -87,8 +127,10 @@ static int list(bool json)
 	} else {
 		printf("%-12s %-8s %-10s %9s %5s %4s %3s %-10s %-25s %s\n", "PORT", "STATE", "LINK",
 		       "RATE", "MTU", "NUMA", "GID", "TYPE", "ADDRESS", "INTERFACE");
-		for (uint32_t i = 0; i < count; i++)
+		for (uint32_t i = 0; i < count; i++) {
 			port_print(&ports[i]);
+			gids_print(&ports[i]);
+		}
 	}
 	if (some_taken)
 		return CTL_PASS;

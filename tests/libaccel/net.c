@@ -49,6 +49,25 @@ TEST(net, ports_get_rejects_bad_arguments)
 	CHECK_EQ(ports[0].port, 0);
 }
 
+TEST(net, gids_get_rejects_bad_arguments)
+{
+	struct accel_group_opts opts = {.size = sizeof(opts), .verbs_library = "libnothing.so.9"};
+	struct accel_net_gid gids[2] = {0};
+	uint32_t count = 77;
+
+	CHECK_EQ(accel_net_gids_get(NULL, "mlx5_0", 1, gids, 2, &count), -EINVAL); /* no size */
+	CHECK_SAYS("struct accel_net_gid: size is 0");
+	gids[0].size = sizeof(gids[0]);
+	CHECK_EQ(accel_net_gids_get(NULL, NULL, 1, gids, 2, &count), -EINVAL);
+	CHECK_EQ(accel_net_gids_get(NULL, "mlx5_0", 1, NULL, 2, &count), -EINVAL);
+	CHECK_EQ(accel_net_gids_get(NULL, "mlx5_0", 1, gids, 2, NULL), -EINVAL);
+	CHECK_EQ(accel_net_gids_get(&opts, "mlx5_0", 1, gids, 2, &count), -ENOENT);
+	CHECK_SAYS("libnothing.so.9");
+	CHECK_EQ(accel_net_gids_get(NULL, "no such device", 1, gids, 2, &count), -ENODEV);
+	CHECK_SAYS("no such device:1");
+	CHECK_EQ(count, 77);
+}
+
 TEST(net, without_a_device_the_cure_is_told)
 {
 	uint32_t count = 77;

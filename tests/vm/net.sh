@@ -28,6 +28,13 @@ tap_ok 'the same as a document' "$(runs 0 "$ctl" net --json
 	json "any(p['device'] == '$device' and p['rail'] == 1 and p['mtu_bytes'] == 4096 and
 		p['gid'] == {'index': p['gid']['index'], 'type': 'RoCE v2', 'address': '$address', 'netdev': '$card'}
 		for p in d['ports'])")"
+ip addr add 10.97.1.1/24 dev $card
+tap_ok 'all GIDs that verbs.gid could name' "$(runs 0 "$ctl" net
+	says "^ *GID [0-9]* *RoCE v2 *$address *$card (used)"; says "^ *GID [0-9]* *RoCE v2 *10.97.1.1 *$card$"
+	says '^ *GID [0-9]* *RoCE v2 *fe80::'
+	runs 0 "$ctl" net --json
+	json "any({'10.97.1.1', '$address'} <= {g['address'] for g in p['gids'] if g['here']} for p in d['ports'])")"
+ip addr del 10.97.1.1/24 dev $card
 ip link set $card down
 tap_ok 'a port that is down is 3, with the reason' "$(runs 3 "$ctl" net; says 'not usable: the port is down'
 	says 'docs/rdma.md')"

@@ -52,6 +52,29 @@ struct accel_net_port {
 int accel_net_ports_get(const struct accel_group_opts *opts, struct accel_net_port *ports,
 			uint32_t room, uint32_t *count);
 
+/** struct accel_net_gid - one address of a port, by which a queue pair can speak */
+struct accel_net_gid {
+	size_t size;	 /* of each struct in an array: set it in the first */
+	int32_t index;	 /* what verbs.gid names, as it does the address */
+	uint32_t here;	 /* 1: an interface of this network namespace has the address */
+	char gid[48];	 /* "10.8.0.1", "fe80::1" */
+	char type[16];	 /* "RoCE v2", "RoCE v1", "InfiniBand" */
+	char netdev[32]; /* the interface, of Ethernet; may be empty */
+};
+
+/**
+ * accel_net_gids_get - all addresses of a port
+ * @opts:   verbs_library and that of ACCEL_OPTS count; NULL: defaults
+ * @device: "mlx5_0"
+ * @port:   from 1
+ * @gids:   [@room] written, in order of index; set size of the first
+ * @count:  how many there are; the first @room of them are written
+ * Return: 0; -EINVAL; -E2BIG; -ENOENT no libibverbs; -ENODEV there is no such port; -EIO it cannot be
+ * opened or asked; -ENOMEM.
+ */
+int accel_net_gids_get(const struct accel_group_opts *opts, const char *device, uint32_t port,
+		       struct accel_net_gid *gids, uint32_t room, uint32_t *count);
+
 /**
  * accel_net_rails_get - the RDMA ports that a group uses
  * @rails: [@room] written, rail by rail; set size of the first
