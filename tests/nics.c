@@ -71,6 +71,9 @@ void nics_group_opts(struct ranks_ctx *ctx, int rank, int number, struct accel_g
 	opts->verbs_inline_bytes = n->inline_bytes;
 	opts->verbs_ack_timeout = n->ack_timeout;
 	opts->verbs_retries = n->retries;
+	opts->verbs_traffic_class = n->traffic_class;
+	opts->verbs_service_level = n->service_level;
+	opts->verbs_mtu = n->mtu[rank % 2];
 }
 
 int nics_group_create(struct ranks_ctx *ctx, int rank, int number, struct accel_device **dev,

@@ -17,7 +17,8 @@ struct nics {
 	int shm_ranks;
 	uint32_t qps, rails, depth, stripe_bytes, inline_bytes; /* as in struct accel_group_opts */
 	bool uneven; /* rank r has 1 + r % rails rails, 1 + r % qps queue pairs on each */
-	uint32_t ack_timeout, retries;
+	uint32_t ack_timeout, retries, traffic_class, service_level;
+	uint32_t mtu[2];     /* of even and odd ranks */
 	const char *library; /* NULL: the loop library itself */
 	/* The nth call of that name, of any rank, fails so; NULL: none. */
 	const char *fail_call;

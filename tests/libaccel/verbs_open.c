@@ -11,10 +11,13 @@
 
 #include <accel/accel_net.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+enum { LINE_BYTES = 512 }; /* of the log */
 
 static struct accel_verbs_opts on_loop(void)
 {
@@ -84,6 +87,34 @@ TEST(verbs_open, two_rails_are_two_devices)
 	CHECK(!strcmp(verbs->rail[0].port.device, "loop2"));
 	CHECK(!strcmp(verbs->rail[1].port.device, "loop0"));
 	accel_verbs_close(verbs);
+	CHECK_LOOP_EMPTY();
+	verbs_loop()->configure(NULL);
+}
+
+static void log_keep(void *arg, int level, const char *line)
+{
+	if (level == ACCEL_LOG_INFO && !strncmp(line, "verbs: ", 7))
+		snprintf(arg, LINE_BYTES, "%s", line);
+}
+
+TEST(verbs_open, logs_what_was_taken_and_why)
+{
+	struct accel_verbs_opts opts = on_loop();
+	struct accel_verbs *verbs = NULL;
+	char line[LINE_BYTES] = "";
+
+	verbs_loop()->configure(&(struct loop_config){.devices = 2, .infiniband = 1, .mtu = 4096});
+	opts.host_rank = 1;
+	opts.host_ranks = 2;
+	CHECK_EQ(accel_log_set(ACCEL_LOG_INFO, log_keep, line), 0);
+	CHECK_EQ(accel_verbs_open(&opts, &verbs), 0);
+	CHECK_EQ(accel_log_set(ACCEL_LOG_NONE, NULL, NULL), 0);
+	accel_verbs_close(verbs);
+	CHECK(!strcmp(line, "verbs: rail 0 is loop1:1, 100 Gb/s, MTU 4096, InfiniBand GID 0 "
+			    "fe80::200:ff:fe00:101, 16 entries a gather: its NUMA node is unknown, "
+			    "rank 1 of 2 on this host, turn 1 of 2"));
+	if (tap_failing())
+		tap_diag("%s", line);
 	CHECK_LOOP_EMPTY();
 	verbs_loop()->configure(NULL);
 }

@@ -11,7 +11,8 @@ TEST(record, writes_what_is_registered_and_posted)
 {
 	char path[64] = "/tmp/accel-record-XXXXXX", file[80], line[256], want[256];
 	const struct accel_verbs_api *loop = NULL;
-	unsigned regs = 0, requests = 0, posts = 0, completions = 0;
+	unsigned regs = 0, requests = 0, posts = 0, completions = 0, states = 0, paths = 0;
+	char path_want[80] = "", retries_want[80] = "";
 	const int fd = mkstemp(path);
 	struct ibv_wc wc;
 	struct pair p;
@@ -35,6 +36,10 @@ TEST(record, writes_what_is_registered_and_posted)
 			 p.end[0].qp->qp_num, (unsigned long)(uintptr_t)p.end[1].memory + 0x123,
 			 p.end[1].mr->rkey, (unsigned long)(uintptr_t)p.end[0].memory + 0x123,
 			 p.end[0].mr->lkey);
+		snprintf(path_want, sizeof(path_want), "modify %x 2 3 %x %x 0 1 3 0 40\n",
+			 p.end[0].qp->qp_num, p.end[1].qp->qp_num, LOOP_PORTS_MAX + 1);
+		snprintf(retries_want, sizeof(retries_want), "modify %x 3 c 1 7\n",
+			 p.end[0].qp->qp_num);
 	}
 	pair_close(&p);
 	f = fopen(file, "re");
@@ -43,8 +48,12 @@ TEST(record, writes_what_is_registered_and_posted)
 		posts += !strncmp(line, "post ", 5);
 		requests += !strcmp(line, want);
 		completions += !strncmp(line, "wc ", 3);
+		states += !strncmp(line, "modify ", 7);
+		paths += !strcmp(line, path_want) || !strcmp(line, retries_want);
 	}
 	CHECK_EQ(regs, 2);
+	CHECK_EQ(states, 2 * 3); /* of each end: INIT, RTR, RTS */
+	CHECK_EQ(paths, 2);
 	CHECK_EQ(posts, 1);
 	CHECK_EQ(requests, 1);
 	CHECK_EQ(completions, 2);

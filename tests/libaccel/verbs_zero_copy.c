@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RANGES_MAX = 256, ENTRIES_MAX = 16, ROUNDS = 3 };
+enum { RANGES_MAX = 256, ENTRIES_MAX = 16, ROUNDS = 3, PADDING_MAX = 15 };
 
 enum kind { TENSOR, PAYLOAD, WINDOW, INBOX, LANDED, RETURNED, KINDS };
 
@@ -95,9 +95,15 @@ static unsigned sources(const struct exchange_shape *shape)
 	const bool made = (shape->ref.fp8 && !shape->ref.codes_given) ||
 			  shape->combine_input == ACCEL_COMBINE_EXPERT;
 
-	/* The zeroes behind a row whose size is no multiple of 16 are the window's. */
-	return 1u << TENSOR | (made ? 1u << PAYLOAD : 0) |
-	       (shape->ref.codes_given ? 1u << WINDOW : 0);
+	return 1u << TENSOR | (made ? 1u << PAYLOAD : 0);
+}
+
+/* Rows come out of those; the zeroes behind one whose size is no multiple of 16 are the window's. */
+static bool row_part_ok(const struct exchange_shape *shape, uint64_t addr, uint32_t bytes)
+{
+	return range_of(sources(shape), addr, bytes) ||
+	       (shape->ref.codes_given && bytes <= PADDING_MAX &&
+		range_of(1u << WINDOW, addr, bytes));
 }
 
 /* One line "wr QP OPCODE FLAGS IMM REMOTE RKEY BYTES ENTRIES ADDR:BYTES:LKEY ..." */
@@ -118,7 +124,8 @@ static bool request_ok(const struct exchange_shape *shape, const char *line, uns
 	seen[to->kind]++;
 	for (; entries; entries--, at += n) {
 		if (sscanf(line + at, " %" SCNx64 ":%x:%*x%n", &addr, &length, &n) != 2 ||
-		    !range_of(to->kind == INBOX ? 1u << WINDOW : sources(shape), addr, length))
+		    !(to->kind == INBOX ? range_of(1u << WINDOW, addr, length) != NULL
+					: row_part_ok(shape, addr, length)))
 			return false;
 	}
 	return true;

@@ -7,11 +7,16 @@
  *
  *     reg DEVICE LKEY RKEY ADDR BYTES ACCESS             ibv_reg_mr, ibv_reg_dmabuf_mr: ADDR is its iova
  *     dereg DEVICE LKEY
+ *     modify QP 2 MTU DEST LID SL GLOBAL GID CLASS HOPS  ibv_modify_qp to RTR: MTU an enum ibv_mtu, GID the
+ *                                                        index of its own; without GLOBAL the last three are 0
+ *     modify QP 3 TIMEOUT RETRIES RNR_RETRIES            to RTS
+ *     modify QP STATE                                    to any other state
  *     post QP COUNT                                      an ibv_post_send, of so many requests:
  *     wr QP OPCODE FLAGS IMM REMOTE RKEY BYTES ENTRIES ADDR:BYTES:LKEY ...
  *     wc QP STATUS OPCODE BYTES IMM                      a completion that was polled
  *
- * A request is written before it is handed on: one without an effect is followed by "refused ERRNO".
+ * Requests and states are written before they are handed on: what is without effect is followed by
+ * "refused ERRNO".
  */
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -167,8 +172,6 @@ FORWARD(int, ibv_get_cq_event, (struct ibv_comp_channel * channel, struct ibv_cq
 FORWARD(void, ibv_ack_cq_events, (struct ibv_cq * cq, unsigned count), (cq, count))
 FORWARD(struct ibv_qp *, ibv_create_qp, (struct ibv_pd * pd, struct ibv_qp_init_attr *init),
 	(pd, init))
-FORWARD(int, ibv_modify_qp, (struct ibv_qp * qp, struct ibv_qp_attr *attr, int mask),
-	(qp, attr, mask))
 FORWARD(int, ibv_query_qp,
 	(struct ibv_qp * qp, struct ibv_qp_attr *attr, int mask, struct ibv_qp_init_attr *init),
 	(qp, attr, mask, init))
@@ -258,4 +261,32 @@ EXPORT int ibv_dereg_mr(struct ibv_mr *mr)
 	say("dereg %s %x\n", mr->context->device->name, mr->lkey);
 	pthread_mutex_unlock(&lock);
 	return REAL(ibv_dereg_mr)(mr);
+}
+
+static void state_say(const struct ibv_qp *qp, const struct ibv_qp_attr *attr)
+{
+	const struct ibv_ah_attr *ah = &attr->ah_attr;
+	const struct ibv_global_route none = {0}, *grh = ah->is_global ? &ah->grh : &none;
+
+	say("modify %x %x", qp->qp_num, attr->qp_state);
+	if (attr->qp_state == IBV_QPS_RTR)
+		say(" %x %x %x %x %x %x %x %x", attr->path_mtu, attr->dest_qp_num, ah->dlid, ah->sl,
+		    ah->is_global, grh->sgid_index, grh->traffic_class, grh->hop_limit);
+	else if (attr->qp_state == IBV_QPS_RTS)
+		say(" %x %x %x", attr->timeout, attr->retry_cnt, attr->rnr_retry);
+	say("\n");
+}
+
+EXPORT int ibv_modify_qp(struct ibv_qp *qp, struct ibv_qp_attr *attr, int mask)
+{
+	int rc;
+
+	pthread_mutex_lock(&lock);
+	if (mask & IBV_QP_STATE)
+		state_say(qp, attr);
+	rc = REAL(ibv_modify_qp)(qp, attr, mask);
+	if (rc && mask & IBV_QP_STATE)
+		say("refused %d\n", rc);
+	pthread_mutex_unlock(&lock);
+	return rc;
 }
