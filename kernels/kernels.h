@@ -197,7 +197,7 @@ struct k_ops {
 
 /**
  * k_ops_get - the operations of a back end
- * @name: "ref", "portable", "avx2", "avx512", "avx512bf16"; NULL: the fastest that this machine can run
+ * @name: "ref", "portable", "avx2", "avx512", "avx512bf16"; NULL: of the first four the last that this machine can run
  * Return: the table, or NULL when there is no such back end or this CPU cannot run it.
  */
 const struct k_ops *k_ops_get(const char *name);

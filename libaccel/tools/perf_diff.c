@@ -26,10 +26,10 @@ enum {
 };
 
 /* What names a result, in the order in which it is printed. */
-static const char *const keys[] = {"op",	   "method",  "receive",      "combine_input",
-				   "dtype",	   "x_dtype", "ranks",	      "tokens",
-				   "rows_m",	   "hidden",  "experts",      "topk",
-				   "intermediate", "skew",    "routing_seed", "transport"};
+static const char *const keys[] = {
+	"op",		"method",  "receive", "combine_input", "dtype",	   "x_dtype",
+	"ranks",	"tokens",  "rows_m",  "hidden",	       "experts",  "topk",
+	"intermediate", "threads", "skew",    "routing_seed",  "transport"};
 
 struct line { /* one thing, in one document */
 	char name[NAME_BYTES];

@@ -417,7 +417,7 @@ static void print_setting(const struct plan *plan)
 {
 	const struct perf_ep_opts *o = &plan->opts;
 
-	perf_report_print_host();
+	perf_report_print_host(&plan->report);
 	printf("%u ranks, hidden %u, %u experts in %u groups, top-%u of %u groups, seed %" PRIu64
 	       ", skew %g, %s pages, device %s\n",
 	       o->ranks, o->hidden, o->experts, o->groups, o->topk, o->groups_kept, o->seed,

@@ -32,13 +32,11 @@ enum {
 };
 
 static const double bound_ref = 1e-5; /* relative L2, f32 sums in another order */
-static const double bound_peer =
-	5e-3; /* our row between SwiGLU and down is rounded to bf16, a peer's may not be */
-
 static const struct perf_peer_ops *const peers[PERF_FFN_PEERS_MAX] = {
 	&perf_peer_openblas,
 	&perf_peer_onednn_f32,
 	&perf_peer_onednn_bf16,
+	&perf_peer_torch,
 };
 
 /* gate and up [intermediate,hidden], down [hidden,intermediate], one after the other */
@@ -255,7 +253,7 @@ static bool peer_verified(const struct ffn *f, struct perf_peer *peer)
 	peer_sample(peer, 0);
 	for (uint32_t r = 0; r < f->m; r++)
 		good &= relative_l2(peer->y + (size_t)r * f->hidden, f->y + (size_t)r * f->hidden,
-				    f->hidden) <= bound_peer;
+				    f->hidden) <= peer->ops->error_max;
 	return good;
 }
 
@@ -285,6 +283,7 @@ static void result_add(const struct ffn *f, const struct perf_peer *peer, int64_
 		.hidden = f->hidden,
 		.intermediate = f->intermediate,
 		.rows_m = f->m,
+		.threads = perf_team_threads(f->team),
 		.samples = samples,
 		.ns = times,
 		.per_rank_median_ns = {times.median},
@@ -321,6 +320,7 @@ static void floor_add(const struct ffn *f)
 		.hidden = f->hidden,
 		.intermediate = f->intermediate,
 		.rows_m = f->m,
+		.threads = perf_team_threads(f->team),
 		.samples = 1,
 		.ns = {ns, ns, ns, ns, ns},
 		.per_rank_median_ns = {ns},

@@ -14,7 +14,7 @@
 
 enum {
 	PERF_FFN_ROWS_COUNT_MAX = 8, /* measurements */
-	PERF_FFN_PEERS_MAX = 3,
+	PERF_FFN_PEERS_MAX = 4,
 };
 
 struct perf_ffn_opts {

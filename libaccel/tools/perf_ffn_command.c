@@ -103,7 +103,8 @@ int perf_ffn_command(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
-	perf_report_print_host();
+	report.kernels = opts.ops;
+	perf_report_print_host(&report);
 	rc = perf_ffn_measure(&opts, &report);
 	if (!rc) {
 		compare_all(&report, &opts);

@@ -82,7 +82,7 @@ static json_t *host(const struct perf_report *report)
 			   "mem_bytes", (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE),
 			   "kernel", uts.release, "load1", load, "page_bytes",
 			   (int)(report->page_bytes ? report->page_bytes : info.page_bytes),
-			   "kernels", k_ops_get(NULL)->name);
+			   "kernels", perf_report_kernels(report)->name);
 	set_count(object, "hand_over_ns_max", (uint64_t)report->hand_over_ns_max);
 	if (perf_ranks_hosts() > 1) /* of which this is the first rank's */
 		set_count(object, "hosts", (uint64_t)perf_ranks_hosts());
@@ -147,6 +147,7 @@ static json_t *result(const struct perf_result *r)
 		json_object_set_new(object, "routing_seed",
 				    json_integer((json_int_t)r->routing_seed));
 	}
+	set_count(object, "threads", r->threads);
 	set_count(object, "samples", r->samples);
 	set_measured(object, r);
 	return object;

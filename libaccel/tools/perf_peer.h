@@ -48,6 +48,7 @@ struct perf_peer_ops {
 	const char *method;	/* "openblas", "onednn-f32", ... */
 	const char *library;	/* the key of its version in the document */
 	const char *dtype;	/* of weights and rows: "f32", "bf16" */
+	double error_max;	/* of a row, beside ours: relative L2 */
 	const char *wrong_cure; /* what helps when it computes wrong results on this CPU, or NULL */
 	/* Bytes of memory of one expert beside the plain weights. */
 	size_t (*expert_bytes)(const struct perf_peer_shape *shape);
@@ -61,7 +62,8 @@ struct perf_peer_ops {
 	void (*close)(struct perf_peer *peer);
 };
 
-extern const struct perf_peer_ops perf_peer_openblas, perf_peer_onednn_f32, perf_peer_onednn_bf16;
+extern const struct perf_peer_ops perf_peer_openblas, perf_peer_onednn_f32, perf_peer_onednn_bf16,
+	perf_peer_torch;
 
 /*
  * SwiGLU between the matrices by the kernels that ours uses, in the team where waking it pays:

@@ -134,15 +134,20 @@ const char *perf_bar_sign(const struct perf_ratio *ratio)
 	return ratio->is_rate ? ">=" : ratio->below ? "<" : "<=";
 }
 
-void perf_report_print_host(void)
+const struct k_ops *perf_report_kernels(const struct perf_report *report)
+{
+	return report->kernels ? report->kernels : k_ops_get(NULL);
+}
+
+void perf_report_print_host(const struct perf_report *report)
 {
 	double load = 0;
 	char cpu[128];
 
 	perf_cpu_name(cpu, sizeof(cpu));
 	getloadavg(&load, 1);
-	printf("%s, %d cores, kernels %s, load %.1f\n", cpu, perf_cores(), k_ops_get(NULL)->name,
-	       load);
+	printf("%s, %d cores, kernels %s, load %.1f\n", cpu, perf_cores(),
+	       perf_report_kernels(report)->name, load);
 	if (load > LOAD_SHARE_MAX * perf_cores())
 		printf("note: other programs use these cores: these are figures of a busy machine\n");
 }

@@ -9,6 +9,7 @@
 
 #include "perf_ranks.h"
 
+#include <kernels.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,7 +30,7 @@ struct perf_result {
 	unsigned run;
 	const char *op, *method, *receive, *combine_input, *dtype, *x_dtype;
 	char transport[32], settings[160];
-	uint32_t ranks, tokens, hidden, experts, topk, intermediate, rows_m, samples;
+	uint32_t ranks, tokens, hidden, experts, topk, intermediate, rows_m, threads, samples;
 	uint64_t routing_seed;
 	double skew; /* of the routing */
 	struct perf_times ns;
@@ -71,6 +72,7 @@ struct perf_report {
 	int argc;
 	char **argv;
 	struct perf_software software[PERF_SOFTWARE_MAX];
+	const struct k_ops *kernels; /* of accel's; NULL: those that it chooses by itself */
 	uint32_t page_bytes;
 	int64_t hand_over_ns_max; /* of a line between two cores, the slowest of the runs */
 	struct perf_result *results;
@@ -100,8 +102,10 @@ void perf_report_compare(struct perf_report *report, const struct perf_ratio *ra
 /* How a value must stand to its bar: "<=", "<" or ">=". */
 const char *perf_bar_sign(const struct perf_ratio *ratio);
 
+const struct k_ops *perf_report_kernels(const struct perf_report *report);
+
 /* The machine, a line, and the bars, a line each, to standard output. */
-void perf_report_print_host(void);
+void perf_report_print_host(const struct perf_report *report);
 void perf_report_print_bars(const struct perf_report *report);
 
 /* Were all bars met and all results right? */

@@ -40,7 +40,10 @@ tap_ok 'bad options are named' "$(
 	tap_ok 'two runs, a few rows and many' "$(
 		exits 0 '^PASS' $tiny --rows 1,5,40 --runs 2 --json "$dir/two.json")"
 	tap_ok 'a look, with the plain kernels' "$(
-		exits 0 '^PASS: .*no bar' --quick --kernels ref --hidden 256 --intermediate 128 --rows 2)"
+		exits 0 '^PASS: .*no bar' --quick --kernels ref --hidden 256 --intermediate 128 --rows 2 \
+			--json "$dir/ref.json"
+		grep -q 'cores, kernels ref, load' "$dir/out" || head -n 1 "$dir/out"
+		grep -q '"kernels": *"ref"' "$dir/ref.json" || echo 'the document does not say which kernels')"
 	tap_ok 'a file that cannot be written' "$(
 		exits 3 'nowhere' $tiny --rows 1 --runs 1 --json "$dir/nowhere/file")"
 }
@@ -50,22 +53,26 @@ python=$(command -v python3) || {
 	tap_done
 }
 tap_ok 'the JSON document' "$("$python" - "$dir/two.json" 2>&1 <<'CHECK'
-import ctypes, json, sys
+import ctypes, importlib.util, json, sys
+
+def loads(library):
+    try:
+        return bool(ctypes.CDLL(library))
+    except OSError:
+        return False
 
 root = json.load(open(sys.argv[1]))
 assert root["schema"] == "accel-perf/1" and root["verdict"] == "pass" and root["argv"][0] == "ffn"
+assert all(r["threads"] == 2 for r in root["results"]), root["results"]
 results = {r["id"]: r for r in root["results"]}
 skipped = {s["what"]: s["why"] for s in root["skipped"]}
 assert all(skipped.values()), skipped
 has_bf16 = "avx512bf16" in root["host"]["flags"]
 methods = {"accel", "floor"}
-for method, library, key, here in (("openblas", "libopenblas.so.0", "openblas", True),
-                                   ("onednn-f32", "libdnnl.so.2", "onednn", True),
-                                   ("onednn-bf16", "libdnnl.so.2", "onednn", has_bf16)):
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        here = False
+for method, key, here in (("openblas", "openblas", loads("libopenblas.so.0")),
+                          ("onednn-f32", "onednn", loads("libdnnl.so.2")),
+                          ("onednn-bf16", "onednn", has_bf16 and loads("libdnnl.so.2")),
+                          ("torch", "torch", bool(importlib.util.find_spec("torch")))):
     # A method is measured with every number of rows, or said to be left out.
     missing = [rows for rows in (1, 5, 40) for run in (1, 2)
                if not any(r["method"] == method and r["rows_m"] == rows and r["run"] == run
@@ -82,7 +89,7 @@ for r in results.values():
     ns = r["ns"]
     assert 0 < ns["min"] <= ns["p10"] <= ns["median"] <= ns["p90"] <= ns["max"], r
     assert r["op"] == "ffn" and r["verified"] and r["hidden"] == 256 and r["intermediate"] == 128, r
-    width = {"accel": 1, "floor": 1, "onednn-bf16": 2}.get(r["method"], 4)
+    width = {"accel": 1, "floor": 1, "onednn-bf16": 2, "torch": 2}.get(r["method"], 4)
     weights = 3 * 256 * 128 * width + (3 * 2 * 4 if width == 1 else 0)
     assert r["work"]["payload_bytes"] == weights, r
     if r["method"] != "floor":
