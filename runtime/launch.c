@@ -21,12 +21,23 @@
 
 enum { SLICE_MS = 20, GRACE_MS = 150 * SLICE_MS };
 
+/* The cores that this process was started with, however it was bound since. */
+static bool cores_at_start(cpu_set_t *cores)
+{
+	static cpu_set_t start;
+
+	if (!CPU_COUNT(&start) && sched_getaffinity(0, sizeof(start), &start))
+		return false;
+	*cores = start;
+	return true;
+}
+
 unsigned moe_bind_cores(int rank, int world)
 {
 	cpu_set_t all, mine;
 	unsigned count = 0, index = 0, share;
 
-	if (sched_getaffinity(0, sizeof(all), &all))
+	if (!cores_at_start(&all))
 		return 1;
 	count = (unsigned)CPU_COUNT(&all);
 	share = count / (unsigned)world;

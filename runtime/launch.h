@@ -24,7 +24,7 @@ int moe_launch_local(int world, unsigned threads, moe_rank_fn *fn, void *arg,
 		     struct moe_error *err);
 
 /**
- * moe_bind_cores - bind the calling thread to @rank's share of the cores it may use
+ * moe_bind_cores - bind the calling thread to @rank's share of the cores that this process began with
  * Return: the number of cores in that share, at least 1.
  */
 unsigned moe_bind_cores(int rank, int world);

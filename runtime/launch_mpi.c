@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 The accel authors
-/* See launch_mpi.h. The settings are those that were fastest between ranks of one host. */
+/* See launch_mpi.h. */
+#define _GNU_SOURCE /* strsep */
 #include "launch_mpi.h"
+
+#include "libaccel/tools/mpi_settings.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -10,19 +13,23 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATH_BYTES = 4096, WORDS_MAX = 16 };
+enum {
+	PATH_BYTES = 4096,
+	SETTINGS_BYTES = 160,
+	START_MAX = 8,				    /* words before the settings */
+	WORDS_MAX = START_MAX + SETTINGS_BYTES / 2, /* of mpirun's own */
+};
 
 static const struct mpi {
 	const char *name, *packages;
-	const char *words[WORDS_MAX]; /* the first is the program, found by PATH */
+	const char *start[START_MAX]; /* the first is the program, found by PATH */
+	const char *settings;
 } mpis[] = {
 	{"openmpi",
 	 "openmpi-bin and libopenmpi-dev",
-	 {"mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "--mca",
-	  "pml", "ob1", "--mca", "btl", "self,vader", "--mca", "osc", "sm"}},
-	{"mpich",
-	 "mpich and libmpich-dev",
-	 {"mpiexec.mpich", "-bind-to", "none", "-genv", "MPIR_CVAR_NOLOCAL", "0"}},
+	 {MPI_SETTINGS_OPENMPI_START},
+	 MPI_SETTINGS_OPENMPI_SHM},
+	{"mpich", "mpich and libmpich-dev", {MPI_SETTINGS_MPICH_START}, MPI_SETTINGS_MPICH_SHM},
 };
 
 enum { MPIS = sizeof(mpis) / sizeof(*mpis) };
@@ -45,7 +52,7 @@ static bool find_program(const struct mpi *mpi, char path[PATH_BYTES])
 
 int moe_launch_mpi(const char *name, uint32_t ranks, int argc, char **argv, struct moe_error *err)
 {
-	char path[PATH_BYTES], count[16];
+	char path[PATH_BYTES], settings[SETTINGS_BYTES], count[16];
 	const char **words = calloc((size_t)argc + WORDS_MAX + 4, sizeof(*words));
 
 	if (!words)
@@ -63,8 +70,13 @@ int moe_launch_mpi(const char *name, uint32_t ranks, int argc, char **argv, stru
 
 		if ((name && strcmp(name, mpis[i].name)) || !find_program(&mpis[i], path))
 			continue;
-		for (unsigned w = 0; w < WORDS_MAX && mpis[i].words[w]; w++)
-			words[n++] = mpis[i].words[w];
+		for (unsigned w = 0; w < START_MAX && mpis[i].start[w]; w++)
+			words[n++] = mpis[i].start[w];
+		fprintf(stderr, "accel-moe run: starting ranks by %s %s\n", words[0],
+			mpis[i].settings);
+		snprintf(settings, sizeof(settings), "%s", mpis[i].settings);
+		for (char *word, *rest = settings; (word = strsep(&rest, " "));)
+			words[n++] = word;
 		words[n++] = "-n";
 		words[n++] = count;
 		words[n++] = path;
@@ -80,7 +92,7 @@ int moe_launch_mpi(const char *name, uint32_t ranks, int argc, char **argv, stru
 				err, -ENOENT,
 				"--exchange by %s needs %s, and accel-moe-%s beside this program, "
 				"which make builds where they are (Debian: %s)",
-				name, mpis[i].words[0], name, mpis[i].packages);
+				name, mpis[i].start[0], name, mpis[i].packages);
 	return moe_error_set(
 		err, -ENOENT,
 		"--exchange needs an MPI, and accel-moe-openmpi or accel-moe-mpich beside this "

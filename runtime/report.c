@@ -459,7 +459,7 @@ static json_t *run_json(const struct moe_report *r)
 	for (uint32_t rank = 0; rank < r->world && !r->failure; rank++)
 		json_array_append_new(tokens, integer(head_of(r, 0, rank)->tokens));
 	return json_pack(
-		"{s:i, s:o, s:s, s:s, s:s, s:o, s:s, s:s?, s:i, s:i, s:s?, s:s?, s:o, s:s, s:o, s:s, s:o}",
+		"{s:i, s:o, s:s, s:s, s:s, s:o, s:s, s:s?, s:i, s:i, s:s?, s:s?, s:o, s:s, s:o, s:s, s:i, s:o}",
 		"ranks", (int)r->world, "transport", words_json(r->transport), "receive",
 		o->landed ? "landed" : "in_place", "dtype", o->fp8 ? "fp8" : "bf16", "device",
 		o->device, "tokens_per_rank", tokens, "placement", o->eplb ? "eplb" : "contiguous",
@@ -467,7 +467,7 @@ static json_t *run_json(const struct moe_report *r)
 		"redundant", (int)o->redundant, "eplb_from", o->eplb_from, "trace", o->trace,
 		"skew", o->skewed ? json_real(o->skew) : json_null(), "weights",
 		o->weights ? o->weights : "synthetic", "seed", integer(o->seed), "launcher",
-		r->launcher, "exchange", exchanges_json(r));
+		r->launcher, "threads", (int)r->threads, "exchange", exchanges_json(r));
 }
 
 static json_t *document(const struct moe_report *r)

@@ -32,6 +32,7 @@ struct moe_report {
 	const struct moe_check *checks; /* [layers] */
 	uint32_t world;
 	const char *transport, *launcher;
+	unsigned threads; /* of rank 0 */
 	uint64_t weights_bytes;
 	struct accel_ep_sizes ep_sizes;
 	const struct moe_error *failure; /* what ended the run, or NULL */

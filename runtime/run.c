@@ -413,6 +413,7 @@ static int run_as(const struct moe_run_opts *opts, const struct place *place, in
 	struct moe_report report = {.opts = opts,
 				    .record = &run.record,
 				    .world = (uint32_t)place->world,
+				    .threads = threads,
 				    .launcher = place->launcher};
 	char transport[MOE_TRANSPORT_BYTES];
 	struct moe_error err = {0};

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "mpi_exchange.h"
+#include "mpi_settings.h"
 #include "perf_ep.h"
 #include "perf_peers.h"
 
@@ -25,11 +26,8 @@
 #define MPI_NAME "openmpi"
 #define MPI_PACKAGE "openmpi-bin"
 /* Quiet: a missed bar is no accident to explain at length. */
-static const char *const start[] = {"mpirun.openmpi",  "-q",	    "--allow-run-as-root",
-				    "--oversubscribe", "--bind-to", "none"};
-/* CMA is a little faster for the largest messages, and at times ten times slower for smaller ones. */
-#define SHM_SETTINGS                                                                               \
-	"--mca pml ob1 --mca btl self,vader --mca osc sm --mca btl_vader_single_copy_mechanism none"
+static const char *const start[] = {MPI_SETTINGS_OPENMPI_START, "-q"};
+#define SHM_SETTINGS MPI_SETTINGS_OPENMPI_SHM
 /*
  * rc_v is rc_verbs with ud_verbs to connect by, whose check of addresses drops all that comes by rxe.
  * The window that ranks of one host measure in is osc sm's.
@@ -40,9 +38,8 @@ static const char *const start[] = {"mpirun.openmpi",  "-q",	    "--allow-run-as
 #else
 #define MPI_NAME "mpich"
 #define MPI_PACKAGE "mpich"
-static const char *const start[] = {"mpiexec.mpich", "-bind-to", "none"};
-/* CMA is faster for the largest messages alone. */
-#define SHM_SETTINGS "-genv UCX_TLS posix,self,cma -genv UCX_RNDV_THRESH 4m"
+static const char *const start[] = {MPI_SETTINGS_MPICH_START};
+#define SHM_SETTINGS MPI_SETTINGS_MPICH_SHM
 #endif
 
 #define AS_RANK "--as-rank" /* what mpirun is told to give to the ranks that it starts */

@@ -66,12 +66,26 @@ tap_ok 'three ranks meet; rank 0 reports' "$(
 	mentions "$dir/json" '"launcher": "env"'
 	echo "report $dir/json pass" | judge)"
 
+# Of each rank as many as it is bound to cores.
+threads_are() {
+	mentions "$dir/json" "\"threads\": $1,"
+}
+
+cores=$(nproc)
+tap_ok 'ranks of one host share its cores' "$(
+	for me in 0 1; do
+		rank $me 2 --tokens 3 --json "$dir/json"
+	done
+	ended 0 0 1
+	threads_are $((cores > 1 ? cores / 2 : 1)))"
+
 tap_ok 'ranks of two hosts share their cores by LOCAL_RANK' "$(
 	for me in 0 1; do
 		export LOCAL_RANK=0 LOCAL_WORLD_SIZE=1
-		rank $me 2 --tokens 3
+		rank $me 2 --tokens 3 --json "$dir/json"
 	done
-	ended 0 0 1)"
+	ended 0 0 1
+	threads_are "$cores")"
 
 port=$(free_port)
 # Accepts, and never says a word.
