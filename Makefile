@@ -277,7 +277,7 @@ $(BUILD)/tests/verbs/libaccel-verbs-%.so: $(call objects,$(VERBS_SRC))
 $(filter $(BUILD)/tests/libaccel/verbs_%,$(TESTS)): | $(VERBS)
 
 # Those of tests/stress link a libaccel that makes its system calls through tests/calls.c.
-WRAPPED := $(shell sed -n 's/^.*__wrap_\([a-z0-9_]*\)(.*);$$/\1/p' tests/calls.c)
+WRAPPED := $(shell grep -o '__wrap_[a-z0-9_]*' tests/calls.c | sed 's/__wrap_//' | sort -u)
 $(OBJ)/tests/stress/libaccel.o: $(call objects,$(ACCEL_SRC)) $(OBJ)/sources tests/calls.c
 	@mkdir -p $(@D)
 	@$(call say,LD,$@)

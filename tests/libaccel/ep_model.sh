@@ -57,7 +57,9 @@ safe() {
 # in which somebody waits for ever.
 unsafe() {
 	case $2 in
-	torn_* | wrong_* | missed_* | given_back) what="assertion violated  !($2)" expect=-DEXPECT=$2 ;;
+	torn_* | wrong_* | missed_* | given_back | overrun | slot_busy)
+		what="assertion violated  !($2)" expect=-DEXPECT=$2
+		;;
 	*) what='invalid end state' expect= ;;
 	esac
 	said=$(search "$3" -DSAFETY '' "-DBAD_$1 $4 $expect")
@@ -99,6 +101,7 @@ unsafe NO_FENCE_OWNER torn_sum ep.pml "$two"
 unsafe NO_FENCE_READER torn_sum ep.pml "$two"
 unsafe Y_REUSED_EARLY torn_sum ep.pml "$two"
 unsafe SIGNAL_BEFORE_ROWS torn_row ep.pml "$two"
+unsafe SIGNAL_BEFORE_ROWS torn_record ep.pml "$two"
 unsafe SIGNAL_ROUND_FIRST wrong_signal ep.pml "$two"
 unsafe ROUND_UNCHECKED wrong_signal ep.pml "$two"
 unsafe MASK_ONE_STEP torn_row ep.pml "$two -DMASKER"
@@ -111,9 +114,11 @@ unsafe UNMASK_SAME_INCARNATION wrong_signal ep.pml "$two -DJOIN"
 unsafe X_UNFENCED torn_row ep.pml "$two -DQUITS"
 unsafe X_BEFORE_COMPLETION given_back ep_landing.pml "$two -DSTRIPES=1"
 unsafe Y_BEFORE_COMPLETION given_back ep_landing.pml "$two -DSTRIPES=1"
+unsafe X_BEFORE_COMPLETION slot_busy ep_landing.pml "$two -DSTRIPES=1"
 unsafe MASK_UNFLUSHED given_back ep_landing.pml "$two -DSTRIPES=1"
 unsafe LEAVES_UNFLUSHED given_back ep_landing.pml "$two -DSTRIPES=1"
 unsafe BEGINS_EARLY torn_row ep_landing.pml "$two -DSTRIPES=1"
+unsafe BEGINS_EARLY overrun ep_landing.pml "$two -DSTRIPES=1"
 unsafe ONE_LINE torn_sum ep_landing.pml "$two"
 unsafe ROUND_UNCHECKED wrong_signal ep_landing.pml "$two -DSTRIPES=1"
 unsafe GOODBYE_EARLY missed_signal ep_landing.pml "$two -DSTRIPES=1"

@@ -65,7 +65,7 @@ static const int documented[][12] = {
 
 struct scenario {
 	int world, victim;
-	bool threads, store;
+	bool threads, store, landed;
 };
 
 /* What all ranks of a run see, and who runs them. */
@@ -346,6 +346,11 @@ static unsigned sweep_fault(struct sweep *sweep, unsigned index)
 	return fired;
 }
 
+enum { FAULTS_MAX = 64 };
+
+/* Over all scenarios, how often each way to fail came up, and in how many of them it was tried. */
+static unsigned came_up[FAULTS_MAX], tried[FAULTS_MAX];
+
 static void sweep_all(struct scenario scenario)
 {
 	struct sweep sweep = {.scenario = scenario};
@@ -361,9 +366,21 @@ static void sweep_all(struct scenario scenario)
 	sweep.shape.ref.tokens_max = 6;
 	sweep.shape.lanes = 1;
 	sweep.shape.y_place = EXCHANGE_BUFFER;
-	for (unsigned i = 0; i < calls_fault_count && !tap_failing(); i++)
+	setenv("ACCEL_OPTS", "verbs.qps=1", 1); /* so that there is something to read from it */
+	if (scenario.landed) {
+		sweep.shape.receive = ACCEL_RECEIVE_LANDED;
+		sweep.shape.combine_input = ACCEL_COMBINE_EXPERT;
+	}
+	REQUIRE(calls_fault_count <= FAULTS_MAX);
+	for (unsigned i = 0; i < calls_fault_count && !tap_failing(); i++) {
+		unsigned fired = 0;
+
 		if (!only || env_number("FAULT") == i)
-			failures += sweep_fault(&sweep, i);
+			fired = sweep_fault(&sweep, i);
+		failures += fired;
+		came_up[i] += fired;
+		tried[i] += !only;
+	}
 	tap_diag("%u calls failed", failures);
 	CHECK(failures > 0 || only);
 	munmap(sweep.report, sizeof(*sweep.report));
@@ -389,6 +406,18 @@ TEST(nth_call, fails_as_threads_in_the_rank_that_keeps_the_store)
 
 TEST(nth_call, fails_as_threads_in_a_rank_that_asks_the_store)
 {
-	sweep_all((struct scenario){.world = 2, .victim = 1, .threads = true, .store = true});
+	sweep_all((struct scenario){
+		.world = 2, .victim = 1, .threads = true, .store = true, .landed = true});
+}
+
+/* A way to fail that nothing above has met tests nothing. */
+TEST(nth_call, fails_in_each_way)
+{
+	enum { SCENARIOS = 4 };
+
+	for (unsigned i = 0; i < calls_fault_count; i++)
+		if (tried[i] == SCENARIOS && !CHECK(came_up[i]))
+			tap_diag("%s never failed with %d (%s)", calls_faults[i].name,
+				 calls_faults[i].error, strerrorname_np(calls_faults[i].error));
 }
 #endif
