@@ -8,7 +8,7 @@
 #
 #     mk/bench.sh [--quick]
 #
-# --quick takes less than 3 minutes, all of it about 25, on two cores that do nothing else.
+# --quick takes less than 3 minutes, all of it about 15, on two cores that do nothing else.
 # Exit: 0 all bars met, 1 one was missed or a result is wrong, 2 usage, 3 something is missing.
 set -u
 cd "$(dirname "$0")/.." || exit 3
