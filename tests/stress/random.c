@@ -369,7 +369,10 @@ static void make_rounds(struct rank *r)
 	r->area->masks[r->rank] = masks_of(r);
 }
 
-/* Create may fail for the sake of a rank that is struck there, and names it, or one that failed for it. */
+/*
+ * Create may fail for the sake of a rank that is struck there, and names it, or one that failed for it; the
+ * caller's own allgather cannot say whom it waited for.
+ */
 static void check_create(struct rank *r, int rc)
 {
 	struct accel_error error = {.size = sizeof(error)};
@@ -383,6 +386,7 @@ static void check_create(struct rank *r, int rc)
 	named = error.rank >= 0 && error.rank != r->rank &&
 		((r->plan->fault[error.rank].kind >= FAULT_STOP) || r->area->failed[error.rank] ||
 		 r->area->leaves[error.rank]);
+	named |= error.rank < 0 && !r->plan->store;
 	tap_check(may && error.code == rc && strlen(error.text) > 10 &&
 			  (named || r->fault->kind == FAULT_STOP),
 		  __FILE__, __LINE__, "rank %d: create: %d of rank %d: %s", r->rank, rc, error.rank,
