@@ -5,7 +5,7 @@
  * on one wire. A card is pulled in the midst of rounds; a device is removed by its operator; buffers
  * come and go and with them their registrations.
  *
- * SEED repeats a run.  check: guest --memory 1536
+ * SEED repeats a run.  check: guest --nodes 2 --memory 1536
  */
 #define _GNU_SOURCE
 #include "exchange.h"

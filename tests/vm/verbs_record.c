@@ -8,7 +8,7 @@
  * records. This rank makes no row itself in these shapes, and pads none: what it staged would be
  * seen. A dispatch takes no more requests than its rows need.
  *
- * SEED repeats a run.  check: guest --memory 1536
+ * SEED repeats a run.  check: guest --nodes 2 --memory 1536
  */
 #include "ep_slice.h"
 #include "exchange.h"

@@ -5,7 +5,7 @@
  * one wire. R1's rows and routing, in host memory and on accel0, with packets of 1500 and of 9000
  * bytes; random shapes; and a wire that loses, repeats and reorders.
  *
- * SEED repeats a run.  check: guest --memory 1536
+ * SEED repeats a run.  check: guest --nodes 2 --memory 1536
  */
 #include "exchange.h"
 #include "fabric.h"
@@ -19,7 +19,7 @@ enum {
 	WORLD = 4,
 	ROUNDS = 3,
 	SHAPES = 8,	    /* random ones of a test, at most */
-	TIME_MS_MAX = 8000, /* a test begins no shape after that */
+	TIME_MS_MAX = 5000, /* a test begins no shape after that */
 	EVENT_DONE = 0,
 };
 
