@@ -14,7 +14,7 @@ kernels           uapi/
 libaccel/include
 libaccel/tools    uapi/ kernels/kernels.h libaccel/include/
 libaccel          uapi/ kernels/kernels.h
-runtime           uapi/ kernels/kernels.h libaccel/include/ libaccel/tools/mpi_exchange.h
+runtime           uapi/ kernels/kernels.h libaccel/include/ libaccel/tools/mpi_exchange.h libaccel/tools/mpi_settings.h
 driver            uapi/
 fw                uapi/
 '
