@@ -215,7 +215,7 @@ static int ask_too_much(void *arg)
 	/* Nor where the pages find room, and what is kept of each of them does not. */
 	close(file);
 	file = node_open(0);
-	for (unsigned i = 0; i < 8; i++)
+	for (unsigned i = 0; i < 8 && flags & AXL_BO_F_SMALL_PAGES; i++)
 		if (!bo_create(file, MEMORY_MAX - i * (MIB / 16), flags, &handle))
 			CHECK_EQ(bo_close(file, handle), 0);
 	close(file);

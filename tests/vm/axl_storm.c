@@ -30,7 +30,7 @@
 
 #define PAGE 4096u
 #define CLIENTS 8u
-#define KILLS 300u
+#define KILLS 150u
 #define KILLS_MIN 30u
 #define STORM_NS_MAX UINT64_C(60000000000) /* a kernel that watches itself is slow */
 #define KILLS_REGISTERED 40u		   /* each opens the RDMA device, which takes long */

@@ -180,7 +180,7 @@ static bool renew(struct exchange *e, struct exchange_memory *memory)
 
 static void buffers_come_and_go(struct ranks_ctx *ctx, int rank)
 {
-	enum { CHURNS = 40 };
+	enum { CHURNS = 24 };
 	struct exchange e;
 	int before = 0;
 	bool ok;
