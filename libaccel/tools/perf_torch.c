@@ -186,7 +186,7 @@ static int open_torch(const struct perf_peer_shape *s, struct perf_peer **peer, 
 	t->peer.ops = &perf_peer_torch;
 	t->peer.shape = s;
 	t->peer.payload_bytes = expert_bytes(s);
-	signal(SIGPIPE, SIG_IGN); /* ask() sees that it is gone */
+	signal(SIGPIPE, SIG_IGN); /* run() sees that it is gone */
 	if (!map_shared(t, &fd)) {
 		snprintf(why, why_bytes, "no memory for its weights");
 		rc = -ENOMEM;
