@@ -9,9 +9,11 @@
 #include "join.h"
 #include "leaks.h"
 #include "nics.h"
+#include "verbs.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 
 enum { TRIES = 200, RETRIES = 2, ACK_TIMEOUT = 11 /* 3 tries of 8 ms */ };
 
@@ -346,6 +348,58 @@ TEST(context, is_destroyed_whatever_is_stuck)
 
 	join_shape(&n.shape, WORLD, false);
 	nics_run(&n, 0, stuck);
+}
+
+/* ---- Devices that cannot ---------------------------------------------------------------------- */
+
+struct refusal {
+	struct nics n; /* first */
+	int code;
+	const char *says[4]; /* NULL: no more */
+};
+
+/* The endpoint cannot be created, and the error says why. */
+static void refused(struct ranks_ctx *ctx, int rank)
+{
+	const struct refusal *want = ctx->arg;
+	struct accel_error error = {.size = sizeof(error)};
+	struct accel_device *dev = NULL;
+	struct accel_group *group = NULL;
+	struct accel_ep *ep = NULL;
+
+	if (CHECK_EQ(nics_group_create(ctx, rank, 0, &dev, &group), 0)) {
+		CHECK_EQ(exchange_ep_create(&want->n.shape, group, &ep), want->code);
+		accel_error_get(NULL, &error);
+		CHECK_EQ(error.code, want->code);
+		for (int i = 0; want->says[i]; i++)
+			if (!CHECK(strstr(error.text, want->says[i])))
+				tap_diag("rank %d: %s", rank, error.text);
+	}
+	accel_ep_destroy(ep);
+	accel_group_destroy(group);
+	accel_device_close(dev);
+}
+
+static void refuse(struct refusal *want)
+{
+	exchange_shape_plain(&want->n.shape, tap_seed(), 2);
+	nics_run(&want->n, 0, refused);
+}
+
+TEST(port, in_another_infiniband_subnet_is_refused)
+{
+	refuse(&(struct refusal){.n.config = {.infiniband = 1, .subnets = 2},
+				 .code = -EINVAL,
+				 .says = {"loop0 port 1 (GID fe80::200:ff:fe00:1)",
+					  "loop1 port 1 (GID fe80::1:200:ff:fe00:101)",
+					  "different InfiniBand subnets"}});
+}
+
+TEST(queue, that_is_too_short_is_refused)
+{
+	refuse(&(struct refusal){.n.config.granted_wr = ACCEL_VERBS_DEPTH_MIN - 1,
+				 .code = -ENOMEM,
+				 .says = {"queue pair", "verbs.depth", "RLIMIT_MEMLOCK"}});
 }
 
 /* ---- Calls that fail ------------------------------------------------------------------------- */

@@ -401,11 +401,15 @@ static unsigned unsignalled_max(int from, int to)
 
 TEST(post, asks_for_a_completion_each_quarter_of_the_queue_and_at_the_end)
 {
-	static const uint32_t depths[] = {0, 64, 16};
+	/* What is asked for, what the device grants (0: that), and a quarter of what is then taken. */
+	static const struct {
+		uint32_t depth, granted, quarter;
+	} queues[] = {
+		{0, 0, DEPTH_DEFAULT / 4}, {64, 0, 16}, {16, 0, 4}, {0, 100, 16}, {64, 31, 4}};
 
-	for (size_t d = 0; d < sizeof(depths) / sizeof(*depths) && !tap_failing(); d++) {
-		const uint32_t quarter = (depths[d] ? depths[d] : DEPTH_DEFAULT) / 4;
-		struct nics n = {.depth = depths[d]};
+	for (size_t q = 0; q < sizeof(queues) / sizeof(*queues) && !tap_failing(); q++) {
+		const uint32_t quarter = queues[q].quarter;
+		struct nics n = {.depth = queues[q].depth, .config.granted_wr = queues[q].granted};
 
 		if (!run_many(&n))
 			return;
@@ -516,7 +520,7 @@ static bool values_are(const struct state *s, const uint32_t *want, unsigned cou
 /* A round between two ranks, whose queue pairs then have this MTU, timeout and retries. */
 static void paths(struct nics *n, enum ibv_mtu mtu, uint32_t timeout, uint32_t retries)
 {
-	const bool global = !n->config.infiniband;
+	const bool roce = !n->config.infiniband, global = roce || n->config.grh;
 
 	n->qps = 2;
 	shape_set(n, 2, 3);
@@ -528,10 +532,10 @@ static void paths(struct nics *n, enum ibv_mtu mtu, uint32_t timeout, uint32_t r
 			/* RoCE v2 over IPv4 is GID 3; past routers. LIDs are of InfiniBand. */
 			const uint32_t path[] = {mtu,
 						 ends[!r].qp[r][q].num,
-						 global ? 0 : (uint32_t)!r * LOOP_PORTS_MAX + 1,
+						 roce ? 0 : (uint32_t)!r * LOOP_PORTS_MAX + 1,
 						 n->service_level,
 						 global,
-						 global ? 3 : 0,
+						 roce ? 3 : 0,
 						 global ? n->traffic_class : 0,
 						 global ? 64 : 0};
 			/* Without end where a receiver is not ready. */
@@ -559,6 +563,12 @@ TEST(path, has_the_class_and_level_that_options_ask_for)
 TEST(path, over_infiniband_has_a_lid_and_a_level)
 {
 	paths(&(struct nics){.config.infiniband = 1, .traffic_class = 106, .service_level = 3},
+	      IBV_MTU_1024, 14, 7);
+}
+
+TEST(path, over_infiniband_is_global_too_where_the_port_requires_it)
+{
+	paths(&(struct nics){.config = {.infiniband = 1, .grh = 1}, .traffic_class = 106},
 	      IBV_MTU_1024, 14, 7);
 }
 

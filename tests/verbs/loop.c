@@ -29,17 +29,19 @@ static const struct loop_config defaults = {
 	.ports = 1,
 	.rate = 100,
 	.mtu = 1024,
+	.subnets = 1,
 	.max_sge = 16,
 	.max_wr = 4096,
+	.granted_wr = UINT32_MAX,
 	.max_cqe = 65536,
 	.max_inline = 256,
 	.delay_us = 100,
 };
 
 #define FIELDS (sizeof(struct loop_config) / sizeof(uint32_t))
-static const char *const field_names[FIELDS] = {"devices",    "ports",	    "rate",    "mtu",
-						"infiniband", "dmabuf",	    "max_sge", "max_wr",
-						"max_cqe",    "max_inline", "delay_us"};
+static const char *const field_names[FIELDS] = {
+	"devices", "ports",   "rate",	"mtu",	      "infiniband", "subnets",	  "grh",
+	"dmabuf",  "max_sge", "max_wr", "granted_wr", "max_cqe",    "max_inline", "delay_us"};
 
 struct loop_context *loop_context(struct ibv_context *ibv)
 {
@@ -328,6 +330,7 @@ LOOP_EXPORT int ibv_query_port(struct ibv_context *context, uint8_t port,
 		if (loop.config.infiniband) {
 			attr.link_layer = IBV_LINK_LAYER_INFINIBAND;
 			attr.lid = (uint16_t)(dev->index * LOOP_PORTS_MAX + port);
+			attr.flags = loop.config.grh ? IBV_QPF_GRH_REQUIRED : 0;
 		}
 		rate_set(&attr, loop.config.rate);
 		/* As old as the symbol: what was appended to the struct since is not written. */
@@ -344,7 +347,8 @@ LOOP_EXPORT int ibv_query_port(struct ibv_context *context, uint8_t port,
 int loop_gid(const struct loop_device *dev, unsigned port, int index, struct ibv_gid_entry *entry)
 {
 	const uint8_t d = (uint8_t)dev->index, p = (uint8_t)port;
-	const uint8_t local[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0xff, 0xfe, 0, d, p};
+	const uint8_t subnet = loop.config.infiniband ? (uint8_t)(d % loop.config.subnets) : 0;
+	const uint8_t local[16] = {0xfe, 0x80, 0, 0, 0, 0, 0, subnet, 2, 0, 0, 0xff, 0xfe, 0, d, p};
 	const uint8_t routed[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 77, d, p};
 
 	if (!port || port > loop.config.ports || index < 0 ||

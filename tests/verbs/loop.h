@@ -31,9 +31,12 @@ struct loop_config {
 	uint32_t rate;	     /* of a port, in Gb/s: 10, 25, 40, 50, 100, 200 or 400; 100 */
 	uint32_t mtu;	     /* active_mtu, in bytes; 1024 */
 	uint32_t infiniband; /* 1: ports have LIDs, one GID each; else RoCE, LOOP_GIDS GIDs */
+	uint32_t subnets;    /* InfiniBand: device d is in subnet d % subnets; 1 */
+	uint32_t grh;	     /* 1: InfiniBand ports require a global route */
 	uint32_t dmabuf;     /* 1: a descriptor that can be mapped is registered; else EOPNOTSUPP */
 	uint32_t max_sge;    /* 16 */
 	uint32_t max_wr;     /* of a queue; 4096 */
+	uint32_t granted_wr; /* of a send queue that can really be made; all of max_wr */
 	uint32_t max_cqe;    /* 65536 */
 	uint32_t max_inline; /* bytes; 256 */
 	uint32_t delay_us;   /* of each stage of a work request, at most; 100 */

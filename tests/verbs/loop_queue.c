@@ -31,7 +31,7 @@ static int init_check(const struct ibv_pd *pd, const struct ibv_qp_init_attr *in
 	    cap->max_send_sge > c->max_sge || cap->max_recv_sge > c->max_sge ||
 	    cap->max_inline_data > c->max_inline)
 		return EINVAL;
-	return 0;
+	return cap->max_send_wr > c->granted_wr ? ENOMEM : 0;
 }
 
 static void qp_free(struct loop_qp *qp)
@@ -210,8 +210,10 @@ static int path_check(const struct loop_qp *qp, const struct ibv_ah_attr *ah)
 
 	if (ah->port_num != qp->attr.port_num || ah->sl > 15)
 		return EINVAL;
+	if (loop.config.infiniband && (!ah->dlid || (loop.config.grh && !ah->is_global)))
+		return EINVAL;
 	if (loop.config.infiniband && !ah->is_global)
-		return ah->dlid ? 0 : EINVAL;
+		return 0;
 	if (!ah->is_global || loop_gid(dev, ah->port_num, ah->grh.sgid_index, &mine))
 		return EINVAL;
 	for (unsigned d = 0; d < loop.config.devices; d++)
