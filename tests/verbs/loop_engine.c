@@ -29,13 +29,16 @@ static bool is_write(const struct loop_request *r)
 	return r->opcode == IBV_WR_RDMA_WRITE || r->opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 }
 
-/* Does the address name the port of that queue pair? */
+/* Does the address name the port of that queue pair? InfiniBand's switches go by the LID, also where there is a GID. */
 static bool is_at(const struct loop_qp *qp, const struct ibv_ah_attr *ah)
 {
 	struct ibv_gid_entry entry;
 
+	if (loop.config.infiniband &&
+	    ah->dlid != device_of(qp)->index * LOOP_PORTS_MAX + qp->attr.port_num)
+		return false;
 	if (!ah->is_global)
-		return ah->dlid == device_of(qp)->index * LOOP_PORTS_MAX + qp->attr.port_num;
+		return true;
 	for (int i = 0; !loop_gid(device_of(qp), qp->attr.port_num, i, &entry); i++)
 		if (!memcmp(&entry.gid, &ah->grh.dgid, sizeof(entry.gid)))
 			return true;

@@ -210,10 +210,8 @@ static int path_check(const struct loop_qp *qp, const struct ibv_ah_attr *ah)
 
 	if (ah->port_num != qp->attr.port_num || ah->sl > 15)
 		return EINVAL;
-	if (loop.config.infiniband && (!ah->dlid || (loop.config.grh && !ah->is_global)))
-		return EINVAL;
 	if (loop.config.infiniband && !ah->is_global)
-		return 0;
+		return ah->dlid && !loop.config.grh ? 0 : EINVAL;
 	if (!ah->is_global || loop_gid(dev, ah->port_num, ah->grh.sgid_index, &mine))
 		return EINVAL;
 	for (unsigned d = 0; d < loop.config.devices; d++)
